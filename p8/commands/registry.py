@@ -1,0 +1,264 @@
+"""How a command is declared, found and called: one verb, three doors.
+
+A command is a function `(app, args) -> Result`. The decorator only labels it; `Registry.add` takes it in, so that
+importing a module has no effect. The REPL, the `p8` CLI and the HTTP API find it here by name, parse the words
+against its declared arguments, call it, and differ only in how they ask and how they draw.
+
+    @command("session rename", "Give a session a name.", Arg("title", nargs="+"), Arg("--id", complete="session"))
+    def rename(app: App, args: Namespace) -> Result: ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shlex
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from p8.errors import UsageError
+
+if TYPE_CHECKING:
+    from p8.app import App
+
+ENTRY_POINTS = "p8.commands"
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """
+    One argument of a command, in argparse's terms.
+
+    `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag" or nothing.
+    """
+
+    name: str  #: "title", or "--id" for an option
+    help: str = ""
+    complete: str = ""
+    nargs: str | int | None = None
+    default: Any = None
+    choices: tuple[str, ...] | None = None
+    flag: bool = False  #: an option that takes no value
+    type: Callable[[str], Any] | None = None
+
+
+# What a command shows. Data, not text: each door draws it its own way.
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Lines for a person."""
+
+    text: str
+    style: str = ""  #: "", "dim", "good", "warning", "bad" or "title"
+
+
+@dataclass(frozen=True, slots=True)
+class Markdown:
+    """Text in Markdown, as an assistant writes it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under headings. The last column takes what width is left; cells are plain text, drawn escaped."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    empty: str = "Nothing yet."  #: said when there are no rows
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Names with values, one a line, under a heading."""
+
+    title: str
+    fields: tuple[tuple[str, str], ...]
+
+
+View = Text | Markdown | Table | Card
+
+
+# What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPicker:
+    """Let the person choose a session and resume it."""
+
+    query: str = ""
+    everywhere: bool = False  #: all projects, not only this one
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Let the person choose one of `options` (value, label, preview), then run `command` with the value appended."""
+
+    title: str
+    options: tuple[tuple[str, str, str], ...]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Ask before something that cannot be taken back; on yes, run `command`."""
+
+    question: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """The current session is another one now: reload history, title and transcript."""
+
+    session_id: str
+    reason: str  #: "new", "resumed" or "forked"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Ask the assistant again for the last message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Leave the REPL."""
+
+
+Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a command. `data` is what `--json` prints and the API returns: plain values only."""
+
+    data: Any = None
+    views: tuple[View, ...] = ()
+    effect: Effect | None = None
+
+
+Run = Callable[["App", Namespace], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A declared command."""
+
+    path: str  #: "session rename"; one word or two
+    help: str  #: one sentence
+    args: tuple[Arg, ...]
+    run: Run
+    aliases: tuple[str, ...] = ()  #: other full paths: ("sess rename",)
+    examples: tuple[str, ...] = ()  #: as typed after the slash: ("session rename Fix the parser",)
+    doors: tuple[str, ...] = ("repl", "cli")  #: where it is offered
+    hidden: bool = False  #: works, but is not listed
+
+    def parser(self, program: str) -> argparse.ArgumentParser:
+        """Return an argparse parser; `program` is "/" in the REPL and "p8 " in the shell."""
+        parser = _Parser(
+            prog=f"{program}{self.path}",
+            description=self.help,
+            epilog="\n".join(["examples:", *(f"  {program}{e}" for e in self.examples)]) if self.examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=False,
+            allow_abbrev=False,
+        )
+        for arg in self.args:
+            options: dict[str, Any] = {"help": arg.help, "default": arg.default}
+            if arg.flag:
+                options |= {"action": "store_true", "default": False}
+            else:
+                options |= {"nargs": arg.nargs, "choices": arg.choices, "type": arg.type or str}
+            parser.add_argument(arg.name, **options)
+        return parser
+
+    def parse(self, words: Sequence[str], program: str = "/") -> Namespace:
+        """
+        Fit words to the declared arguments.
+
+        Raises:
+            UsageError: they do not fit; the hint is the usage line.
+        """
+        return self.parser(program).parse_args(list(words))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
+        raise UsageError(f"{self.prog}: {message}", usage)
+
+
+def command(
+    path: str,
+    help: str,
+    *args: Arg,
+    aliases: tuple[str, ...] = (),
+    examples: tuple[str, ...] = (),
+    doors: tuple[str, ...] = ("repl", "cli"),
+    hidden: bool = False,
+) -> Callable[[Run], Command]:
+    """Label a function as a command; `Registry.add` makes it known."""
+
+    def label(run: Run) -> Command:
+        return Command(path, help, args, run, aliases, examples, doors, hidden)
+
+    return label
+
+
+@dataclass
+class Registry:
+    """All commands by path. Open to third parties through entry points `p8.commands`."""
+
+    commands: dict[str, Command] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def add(self, *commands: Command) -> None:
+        """Take commands in. A later one does not replace an earlier one of the same path."""
+        for one in commands:
+            self.commands.setdefault(one.path, one)
+            for alias in one.aliases:
+                self.aliases.setdefault(alias, one.path)
+
+    def add_module(self, module: object) -> None:
+        """Take in every command a module declares."""
+        self.add(*(value for value in vars(module).values() if isinstance(value, Command)))
+
+    def find(self, words: Sequence[str], door: str) -> tuple[Command, list[str]]:
+        """
+        Return the command that `words` begin with (two words before one) and the words left.
+
+        Raises:
+            UsageError: there is none; the hint names the nearest ones.
+        """
+        for length in (2, 1):
+            name = " ".join(words[:length])
+            found = self.commands.get(self.aliases.get(name, name))
+            if len(words) >= length and found is not None and door in found.doors:
+                return found, list(words[length:])
+        raise UsageError(f"no command is called {words[0]!r}" if words else "no command given", self._near(words, door))
+
+    def names(self, door: str) -> list[str]:
+        """Return the paths offered at a door, sorted, without hidden ones and aliases."""
+        return sorted(path for path, c in self.commands.items() if door in c.doors and not c.hidden)
+
+    def split(self, line: str) -> list[str]:
+        """
+        Split a command line as a shell would.
+
+        Raises:
+            UsageError: a quote is not closed.
+        """
+        try:
+            return shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"{line[:60]!r}: {error}", "close the quote or put a \\ before it") from error
+
+    def _near(self, words: Sequence[str], door: str) -> str:
+        known: Iterable[str] = {*self.names(door), *self.aliases}
+        near = difflib.get_close_matches(" ".join(words[:2]), known, 3, 0.6) or difflib.get_close_matches(
+            words[0] if words else "", known, 3, 0.5
+        )
+        return f"did you mean {' or '.join(near)}?" if near else "help lists them"

@@ -1,0 +1,75 @@
+"""Settings: defaults, then `config.toml` in the home, then the environment. The only reader of `os.environ`.
+
+Everything has a default: P8 works on first start with no file at all (row P6).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from p8.errors import ConfigError
+
+#: environment variable -> setting
+ENVIRONMENT = {"P8_MODEL": "model", "P8_THEME": "theme", "P8_PLUGINS": "plugins"}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of one process. Each field's comment is its documentation in `p8 help settings`."""
+
+    home: Path  #: where everything is kept; P8_HOME, else ~/.ai-sessions
+    model: str = ""  #: the model to start with; "" means the last one used, else an offer of the local one
+    theme: str = "auto"  #: auto, dark, light or none
+    plugins: str = ""  #: names of `p8.commands` entry points to load, comma separated; "all" for every one
+    idle_timeout_s: float = 120.0  #: an assistant that sends nothing for so long is given up
+    shell: str = "/bin/sh"  #: runs `!command`
+    output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
+    context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
+    color: bool = True  #: false with NO_COLOR or TERM=dumb
+    user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
+
+
+def load_config(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Config:
+    """
+    Build the settings.
+
+    Args:
+        environ: environment to read; the process's own where none is given.
+        home: overrides P8_HOME.
+
+    Raises:
+        ConfigError: `config.toml` is not TOML, or names a setting that does not exist or has another type.
+    """
+    env = os.environ if environ is None else environ
+    where = home or Path(env.get("P8_HOME") or Path(env.get("HOME") or "~").expanduser() / ".ai-sessions")
+    config = Config(home=where.expanduser().absolute())
+    file = config.home / "config.toml"
+    if file.exists():
+        config = replace(config, **_read(file))
+    named = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
+    plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
+    return replace(config, **named, **({"color": False} if plain else {}))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file}: {error}", "correct the file or move it away") from error
+    known = {f.name: f for f in fields(Config)}
+    defaults = Config(home=Path())
+    for name, value in values.items():
+        if name not in known or name == "home":
+            raise ConfigError(f"{file}: no setting is called {name!r}", f"settings: {', '.join(sorted(known))}")
+        wanted = type(getattr(defaults, name))
+        if wanted is float and type(value) is int:
+            values[name] = float(value)
+        elif type(value) is not wanted:
+            raise ConfigError(f"{file}: {name} must be a {wanted.__name__}, not {value!r}")
+    return values

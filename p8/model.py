@@ -1,0 +1,419 @@
+"""The vocabulary: ids, states and records that every other room speaks in.
+
+Records are frozen and slotted, except `Session`, which is the live object a REPL works on.
+Nothing here reads a clock, a disk or the environment. Times in records are UTC-aware datetimes;
+times in the journal and the database are integers, microseconds since 1970 (`_us`).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NewType
+
+from p8.errors import InvalidTransition, UsageError
+
+SessionId = NewType("SessionId", str)
+ProjectId = NewType("ProjectId", str)
+CheckpointId = NewType("CheckpointId", str)
+
+ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TITLE_LENGTH = 72
+
+
+class Status(StrEnum):
+    """States of a session."""
+
+    ACTIVE = "active"  # being recorded by the process that holds its lease
+    PAUSED = "paused"  # put down on purpose, or saved when its terminal went away
+    COMPLETED = "completed"  # ended by its owner
+    ABANDONED = "abandoned"  # its process died; found at the next start
+
+
+#: From each state, the states it may go to. README's diagram and the error texts are made from this.
+TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
+    Status.ACTIVE: (Status.PAUSED, Status.COMPLETED, Status.ABANDONED),
+    Status.PAUSED: (Status.ACTIVE, Status.COMPLETED),
+    Status.COMPLETED: (Status.ACTIVE,),
+    Status.ABANDONED: (Status.ACTIVE, Status.COMPLETED),
+}
+
+
+class Kind(StrEnum):
+    """Kinds of journal entries."""
+
+    SESSION = "session"  # something about a session: start, status, title, pin, lease, fork ...
+    MESSAGE = "message"  # said by the person, the assistant, the system or a tool
+    COMMAND = "command"  # a line typed at the prompt
+    EXECUTION = "execution"  # a command that ran, with its result
+    CHECKPOINT = "checkpoint"  # a place to come back to
+    EVENT = "event"  # anything else worth keeping: alerts, notices, instance and project changes
+
+
+@dataclass(slots=True)
+class ExecutionHistory:
+    """
+    One command that ran (row P1).
+
+    `output` is text as captured, both streams in the order they came; `duration_s` in seconds;
+    `exit_code` is None while running and negative for a signal; `where` is "host" or a container name.
+    """
+
+    command: str
+    started_at: datetime
+    exit_code: int | None = None
+    duration_s: float | None = None
+    output: str = ""
+    where: str = "host"
+    metadata: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  #: fields of a newer version, kept as they are
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data: ISO times with zone, unknown fields beside the known ones."""
+        return {
+            **self.extra,
+            "command": self.command,
+            "started_at": self.started_at.isoformat(),
+            "exit_code": self.exit_code,
+            "duration_s": self.duration_s,
+            "output": self.output,
+            "where": self.where,
+            "metadata": dict(self.metadata),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ExecutionHistory:
+        """
+        Build from `to_dict`'s shape; fields it does not know go to `extra`.
+
+        Raises:
+            UsageError: a required field is missing or a time is not ISO 8601.
+        """
+        rest = dict(data)
+        try:
+            return cls(
+                command=rest.pop("command"),
+                started_at=parse_time(rest.pop("started_at")),
+                exit_code=rest.pop("exit_code", None),
+                duration_s=rest.pop("duration_s", None),
+                output=rest.pop("output", ""),
+                where=rest.pop("where", "host"),
+                metadata=dict(rest.pop("metadata", None) or {}),
+                extra=rest,
+            )
+        except KeyError as error:
+            raise UsageError(f"execution record without {error}", "it must have command and started_at") from error
+
+
+@dataclass(slots=True)
+class Session:
+    """
+    A conversation with everything typed and run in it (row P1).
+
+    The three histories are sequences, oldest first. On a session taken from the store they are lazy: their length
+    is known, their items are read from the database when touched.
+    """
+
+    session_id: SessionId
+    project_name: str
+    start_time: datetime
+    status: Status = Status.ACTIVE
+    end_time: datetime | None = None
+    conversation_history: Sequence[dict[str, Any]] = field(default_factory=list)
+    command_history: Sequence[str] = field(default_factory=list)
+    execution_histories: Sequence[ExecutionHistory] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  #: fields of a newer version, kept as they are
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, lossless: ISO times with zone, nested executions, unknown fields."""
+        end = self.end_time
+        executions = self.execution_histories
+        data = {
+            "session_id": self.session_id,
+            "project_name": self.project_name,
+            "start_time": self.start_time.isoformat(),
+            "status": self.status._value_,
+            "end_time": end.isoformat() if end is not None else None,
+            "conversation_history": [*self.conversation_history],
+            "command_history": [*self.command_history],
+            "execution_histories": [e.to_dict() for e in executions] if executions else [],
+            "metadata": {**self.metadata},
+        }
+        return {**self.extra, **data} if self.extra else data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Session:
+        """
+        Build from `to_dict`'s shape; fields it does not know go to `extra`.
+
+        Raises:
+            UsageError: a required field is missing, a time is not ISO 8601 or the status is unknown.
+        """
+        try:
+            end = data.get("end_time")
+            session = cls(
+                data["session_id"],
+                data["project_name"],
+                parse_time(data["start_time"]),
+                _STATUS[data.get("status", "active")],
+                parse_time(end) if end is not None else None,
+                [*data.get("conversation_history", ())],
+                [*data.get("command_history", ())],
+                [ExecutionHistory.from_dict(e) for e in data.get("execution_histories", ())],
+                {**data.get("metadata", {})},
+            )
+        except KeyError as error:
+            raise UsageError(f"session record: {error} is missing or unknown", "see Session.to_dict") from error
+        if len(data) > len(_SESSION_FIELDS) or not data.keys() <= _SESSION_FIELDS:
+            session.extra = {key: value for key, value in data.items() if key not in _SESSION_FIELDS}
+        return session
+
+
+_STATUS = {str(status): status for status in Status}
+_SESSION_FIELDS = frozenset(Session.__dataclass_fields__) - {"extra"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the journal: something that happened in a session, in its place in the session's hash chain."""
+
+    stream: str  #: session id, or `~…` for what belongs to a process and not to a session
+    seq: int  #: 1, 2, 3 … within the stream
+    time_us: int
+    kind: str
+    data: dict[str, Any]  #: not to be modified
+    large: bool = False  #: `data` is a preview; `PersistenceManager.entry` reads the whole
+
+    @property
+    def time(self) -> datetime:
+        """Return when it was recorded, UTC."""
+        return from_us(self.time_us)
+
+    @property
+    def role(self) -> str:
+        """Return user, assistant, system, tool …, or nothing where the entry is no message."""
+        role = self.data.get("role")
+        return role if isinstance(role, str) else ""
+
+    @property
+    def text(self) -> str:
+        """Return what a person would read of it: a message's text, a command line, an execution's output."""
+        return text_of(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One session as lists show it. Made from counters; no transcript is read."""
+
+    id: SessionId
+    title: str
+    title_source: str  #: "", "auto" or "manual"; automatic never overwrites manual
+    project: str  #: ProjectId, or "" where none is known
+    project_name: str
+    status: Status
+    created_us: int
+    last_us: int  #: last message, command or execution; looking at a session does not move it
+    ended_us: int | None
+    directory: str
+    branch: str
+    commit: str
+    model: str
+    messages: int
+    commands: int
+    executions: int
+    tokens_in: int
+    tokens_out: int
+    cost: float
+    size_bytes: int
+    pinned: bool
+    archived: bool
+    trashed_us: int | None
+    tags: tuple[str, ...]
+    parent: SessionId | None
+    fork_seq: int | None
+    entries: int  #: highest sequence number
+    meta: dict[str, Any]  #: everything else said about the session
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A search result: the entry, its session, and the text around the match."""
+
+    session: SessionRow
+    seq: int  #: 0 where the title, project, branch or a tag matched
+    time_us: int
+    kind: str
+    role: str
+    snippet: str
+    marks: tuple[tuple[int, int], ...]  #: matched spans in `snippet`, as [start, end) character offsets
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """What a repository looked like at one moment. All empty outside a repository."""
+
+    branch: str = ""  #: "" when detached
+    commit: str = ""
+    upstream: str = ""
+    ahead: int = 0
+    behind: int = 0
+    staged: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    untracked: tuple[str, ...] = ()
+    conflicted: tuple[str, ...] = ()
+    stashes: int = 0
+    root: str = ""
+
+    @property
+    def dirty(self) -> bool:
+        """Return whether anything differs from the commit."""
+        return bool(self.staged or self.modified or self.untracked or self.conflicted)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for the journal."""
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GitState:
+        """Build from `to_dict`'s shape; fields it does not know are dropped."""
+        known = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in cls.__dataclass_fields__}
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A place to come back to: a position in a conversation and the state of the work at that moment."""
+
+    id: CheckpointId
+    session_id: SessionId
+    seq: int  #: the entry it stands at; the checkpoint itself is the entry after it
+    name: str
+    created_us: int
+    git: GitState
+    data: dict[str, Any]  #: everything else recorded with it
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the person should know that is not an error of theirs."""
+
+    level: str  #: "info", "warning" or "error"
+    topic: str  #: one notice per topic is shown at a time: "database", "disk", "lease" …
+    text: str
+    hint: str = ""
+
+
+def text_of(data: Mapping[str, Any]) -> str:
+    """Return the readable text of an entry's data."""
+    for key in ("content", "command", "output", "text", "name"):
+        value = data.get(key)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list):
+            parts = [p.get("text", "") if isinstance(p, Mapping) else str(p) for p in value]
+            return "\n".join(p for p in parts if isinstance(p, str) and p)
+        if isinstance(value, Mapping) and isinstance(value.get("text"), str):
+            return str(value["text"])
+    return ""
+
+
+def title_from(text: str) -> str:
+    """Return a title made of a message: its first line that says something, at most 72 characters."""
+    line = next((part for part in text.splitlines() if part.strip()), "")
+    title = " ".join("".join(c if c.isprintable() else " " for c in line[:400]).split())
+    return title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1].rstrip() + "…"
+
+
+def parse_time(text: str | datetime) -> datetime:
+    """
+    Read an ISO 8601 time; one without a zone is taken as UTC.
+
+    Raises:
+        UsageError: not a time.
+    """
+    try:
+        value = datetime.fromisoformat(text) if isinstance(text, str) else text
+    except ValueError as error:
+        raise UsageError(f"not an ISO 8601 time: {text!r}") from error
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+def from_us(time_us: int) -> datetime:
+    """Return a UTC datetime from microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=time_us)
+
+
+def to_us(value: datetime) -> int:
+    """Return microseconds since 1970 from an aware datetime."""
+    delta = value - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def now_us() -> int:
+    """Return the clock P8 runs on where no other is given."""
+    return time.time_ns() // 1000
+
+
+class IdMaker:
+    """
+    Makes session and checkpoint ids: `YYYYMMDD-HHMMSS-ffffff-xxxx`, UTC, sortable, never the same twice in a process.
+
+    Args:
+        clock: microseconds since 1970; a fixed one in tests.
+        tail: returns four hexadecimal digits.
+    """
+
+    def __init__(
+        self, clock: Callable[[], int] = now_us, tail: Callable[[], str] = lambda: secrets.token_hex(2)
+    ) -> None:
+        self._clock = clock
+        self._tail = tail
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str:
+        with self._lock:
+            self._last = max(self._clock(), self._last + 1)
+            moment = self._last
+        seconds, micro = divmod(moment, 1_000_000)
+        return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}-{micro:06d}-{self._tail()}"
+
+
+def check_id(text: str) -> str:
+    """
+    Return `text` if it is shaped like an id of P8's, else refuse it.
+
+    Raises:
+        UsageError: anything else; ids become parts of file names, so nothing unchecked may pass.
+    """
+    if not isinstance(text, str) or not ID_PATTERN.fullmatch(text):
+        raise UsageError(f"not a session id: {str(text)[:60]!r}", "ids look like 20261121-093000-123456-ab12")
+    return text
+
+
+def check_transition(current: Status, wanted: Status, session_id: str) -> None:
+    """
+    Allow a step of the transition table.
+
+    Raises:
+        InvalidTransition: any other step; the error names the legal ones.
+    """
+    if wanted not in TRANSITIONS[current]:
+        legal = " or ".join(TRANSITIONS[current])
+        raise InvalidTransition(
+            f"session {session_id} is {current}: it cannot become {wanted}", f"from {current} it can become {legal}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
