@@ -1,0 +1,530 @@
+"""`SessionManager`: what a session may do, and the only place that changes one.
+
+Every change is one journal entry first; the live `Session` object, the database and the subscribers follow from it.
+Refuses: SQL, git, containers, the terminal. A session is written to by one process, which holds its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, overload
+
+from p8.errors import Conflict, InvalidTransition, NotSaved, StoreError
+from p8.events import Change
+from p8.model import (
+    Entry,
+    ExecutionHistory,
+    IdMaker,
+    Kind,
+    Session,
+    SessionId,
+    SessionRow,
+    Status,
+    check_id,
+    check_transition,
+    from_us,
+    text_of,
+    title_from,
+)
+from p8.store.manager import PersistenceManager
+
+PAGE = 200
+#: what is said about a session and has a column of its own; see `store/fold.py`
+ABOUT = ("title", "project", "directory", "branch", "commit", "model")
+
+
+class SessionManager:
+    """
+    Starts, resumes, records and ends sessions (row P2).
+
+    Args:
+        store: where they are kept; the default home where none is given.
+        new_id: makes session ids.
+
+    Attributes:
+        current: the session being recorded, or None.
+    """
+
+    def __init__(self, store: PersistenceManager | None = None, *, new_id: Callable[[], str] | None = None) -> None:
+        self.store = store or PersistenceManager()
+        self.bus = self.store.bus
+        self.current: Session | None = None
+        self._new_id = new_id or IdMaker(self.store.clock)
+        self._lock = threading.RLock()
+        self._titled = False
+        self._house = f"~{self.store.leases.me.owner}"
+        self.store.keeper.on_ready = self._recover
+        self.store.keeper.on_pulse = self._notice_lost
+
+    # life
+
+    def start_session(self, project_name: str, **about: Any) -> Session:
+        """
+        Begin a session and make it the current one. One that is active here is paused first.
+
+        Args:
+            project_name: what lists call its project.
+            about: `project` (id), `directory`, `branch`, `commit`, `model`, `title`, and anything else worth keeping.
+
+        Raises:
+            NotSaved: the disk refuses; the session exists in memory and is written as soon as it can be.
+        """
+        with self._lock:
+            self._put_down()
+            session_id = SessionId(self._new_id())
+            values = {"project_name": project_name, "status": "active", **about}
+            if about.get("title"):
+                values["title_source"] = "manual"
+            data = {"what": "started", "set": values, "lease": self.store.leases.claim(session_id)}
+            return self._begin(session_id, project_name, data, "started", dict(about))
+
+    def fork_session(
+        self, session_id: str | None = None, seq: int | None = None, stream: str = "", title: str = ""
+    ) -> Session:
+        """
+        Begin a session that continues another one from a point on; it shares the entries before it and copies none.
+
+        Args:
+            session_id: which to fork; the current one where none is given.
+            seq: the last entry to keep; all where none is given.
+            stream: the session in which that entry was recorded, where it belongs to a parent of `session_id`.
+            title: a title by hand; else the parent's, marked as a fork.
+
+        Raises:
+            NotFound: there is no such session or entry.
+            StoreError: the database is out of reach.
+        """
+        with self._lock:
+            source = check_id(stream or session_id or self._required().session_id)
+            self.store.drain()
+            row = self.store.sessions.get(source)
+            newest, head = self.store.sessions.head(source)
+            at = newest if seq is None else seq
+            if at != newest:
+                self.store.entry(source, at)
+                head = self.store.sessions.hash_at(source, at)
+            self._put_down()
+            child = SessionId(self._new_id())
+            values = {
+                "project_name": row.project_name, "status": "active", "parent": source, "fork_seq": at,
+                "project": row.project, "directory": row.directory, "branch": row.branch, "commit": row.commit,
+                "model": row.model, "title": title or f"↳ {row.title}", "title_source": "manual" if title else "auto",
+            }  # fmt: skip
+            data = {
+                "what": "forked", "chained_to": head.decode(), "set": values, "lease": self.store.leases.claim(child),
+            }  # fmt: skip
+            self.store.journal.adopt(child, 0, head)
+            about = {key: values[key] for key in (*ABOUT, "parent", "fork_seq")}
+            session = self._begin(child, row.project_name, data, "forked", about)
+            self._attach_history(session)
+            return session
+
+    def resume_session(self, session_id: str, *, take_over: bool = False) -> Session:
+        """
+        Make an earlier session the current one.
+
+        Args:
+            session_id: an exact id.
+            take_over: take it from another living process that has it open.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: a living process has it open and `take_over` is not set.
+            InvalidTransition: it is in the trash.
+            StoreError: the database is out of reach.
+        """
+        with self._lock:
+            session_id = check_id(session_id)
+            if self.current is not None and self.current.session_id == session_id:
+                return self.current
+            self.store.drain()
+            row = self.store.sessions.get(session_id)
+            if row.trashed_us is not None:
+                raise InvalidTransition(f"session {session_id} is in the trash", "take it out first: /session undo")
+            self.store.leases.acquire(session_id, take_over)
+            self.store.drain()
+            row = self.store.sessions.get(session_id)
+            if row.status is Status.ACTIVE:  # its process is gone, or has just been relieved of it
+                row = self._abandon(row)
+            check_transition(row.status, Status.ACTIVE, session_id)
+            self._put_down()
+            self.store.journal.adopt(session_id, *self.store.sessions.head(session_id))
+            session = self._revive(row)
+            self.current = session
+            self._titled = bool(row.title)
+            self._say("resumed", {"status": "active", "ended": None})
+            return session
+
+    def _revive(self, row: SessionRow) -> Session:
+        metadata = {name: getattr(row, name) for name in ABOUT} | {"parent": row.parent, "tags": list(row.tags)} | row.meta
+        session = Session(row.id, row.project_name, from_us(row.created_us), Status.ACTIVE, None, metadata=metadata)
+        self._attach_history(session)
+        return session
+
+    def _attach_history(self, session: Session) -> None:
+        read, upto = self.store.sessions.entries, self.store.sessions.head(session.session_id)[0]
+        lineage = session.session_id, upto
+        session.conversation_history = History(read, *lineage, Kind.MESSAGE, lambda entry: entry.data)
+        session.command_history = History(read, *lineage, Kind.COMMAND, lambda entry: str(entry.data.get("command", "")))
+        session.execution_histories = History(read, *lineage, Kind.EXECUTION, execution_of)
+
+    def _begin(
+        self, session_id: SessionId, project_name: str, data: dict[str, Any], name: str, about: dict[str, Any]
+    ) -> Session:
+        failure: NotSaved | None = None
+        try:
+            seq, at = self.store.record(session_id, Kind.SESSION, data)
+        except NotSaved as error:
+            failure, seq, at = error, 1, self.store.clock()
+        session = Session(session_id, project_name, from_us(at), metadata=about)
+        self.current = session
+        self._titled = bool(about.get("title"))
+        self._publish(Kind.SESSION, name, seq, at, data)
+        if failure is not None:
+            raise failure
+        return session
+
+    def end_session(self) -> None:
+        """
+        Complete the current session and save it; nothing is current after it.
+
+        Raises:
+            InvalidTransition: none is current, or it was taken over.
+        """
+        self._finish(Status.COMPLETED)
+
+    def pause_session(self) -> None:
+        """
+        Put the current session down, to be resumed later, and save it; nothing is current after it.
+
+        Raises:
+            InvalidTransition: none is current, or it was taken over.
+        """
+        self._finish(Status.PAUSED)
+
+    def _finish(self, status: Status, **more: Any) -> None:
+        with self._lock:
+            session = self._required()
+            check_transition(session.status, status, session.session_id)
+            values: dict[str, Any] = {"status": str(status), **more}
+            if status is Status.COMPLETED:
+                values["ended"] = self.store.clock()
+            try:
+                self._say(str(status), values, lease="released", owner=self.store.leases.me.owner)
+            finally:
+                session.status = status
+                session.end_time = from_us(values["ended"]) if "ended" in values else None
+                self._drop()
+            self.store.save()
+
+    def _put_down(self) -> None:
+        if self.current is not None:
+            self.pause_session()
+
+    def _drop(self) -> None:
+        if self.current is not None:
+            self.store.leases.release(self.current.session_id)
+            self.store.journal.forget(self.current.session_id)
+        self.current = None
+
+    # recording
+
+    def record_message(self, message: dict[str, Any]) -> None:
+        """
+        Record something said. When this returns, it survives the death of the process.
+
+        Args:
+            message: `role` and `content`, and whatever is known: model, tokens_in, tokens_out, duration_s, cost. Kept
+                as it is, unknown keys included.
+
+        Raises:
+            InvalidTransition: no session is current.
+            NotSaved: the disk refuses; it is kept in memory and retried.
+        """
+        self.record(Kind.MESSAGE, message)
+
+    def record_command(self, command: str) -> None:
+        """Record a line typed at the prompt. Raises as `record_message` does."""
+        self.record(Kind.COMMAND, {"command": command})
+
+    def record_execution(
+        self,
+        command: str,
+        *,
+        exit_code: int | None = None,
+        output: str = "",
+        duration_s: float | None = None,
+        started_at: datetime | None = None,
+        where: str = "host",
+        **metadata: Any,
+    ) -> None:
+        """Record a command that ran, with what it printed (see `ExecutionHistory`). Raises as `record_message` does."""
+        started = started_at or from_us(self.store.clock())
+        execution = ExecutionHistory(command, started, exit_code, duration_s, output, where, metadata)
+        self.record(Kind.EXECUTION, execution.to_dict())
+
+    def record(self, kind: str, data: dict[str, Any]) -> int:
+        """
+        Append an entry of any kind to the current session.
+
+        Returns:
+            its sequence number.
+
+        Raises:
+            InvalidTransition: no session is current.
+            NotSaved: the disk refuses; it is kept in memory and retried.
+        """
+        session = self.current
+        if session is None:
+            raise InvalidTransition("no session is active", "start or resume one first")
+        failure: NotSaved | None = None
+        try:
+            seq, at = self.store.record(session.session_id, kind, data)
+        except NotSaved as error:
+            failure, seq, at = error, 0, self.store.clock()
+        if kind == "message":
+            session.conversation_history.append(data)  # type: ignore[attr-defined]
+            if not self._titled and data.get("role") == "user":
+                self._titled = True
+                session.metadata["title"] = title_from(text_of(data))
+        elif kind == "command":
+            session.command_history.append(data["command"])  # type: ignore[attr-defined]
+        elif kind == "execution":
+            session.execution_histories.append(ExecutionHistory.from_dict(data))  # type: ignore[attr-defined]
+        if self.bus.listening:
+            self.bus.publish(Change(kind, kind, session.session_id, seq, at, data))
+        if failure is not None:
+            raise failure
+        return seq
+
+    def annotate(self, session_id: str | None = None, **changes: Any) -> None:
+        """
+        Say something about a session: title, pinned, archived, trashed, tags, model, branch, or anything else.
+
+        Args:
+            session_id: which; the current one where none is given. One that another process holds can be annotated too.
+            changes: `title` counts as given by hand; `trashed` is a bool; None removes a value.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it is open in another process and would go to the trash under it.
+        """
+        with self._lock:
+            about = check_id(session_id or self._required().session_id)
+            mine = self.current is not None and self.current.session_id == about
+            if not mine:
+                self.store.sessions.get(about)
+                if changes.get("trashed") and self.store.leases.holder(about) is not None:
+                    raise Conflict(f"session {about} is open in another p8", "end it there first")
+            values = dict(changes)
+            if "title" in values:
+                values.setdefault("title_source", "manual" if values["title"] else "")
+            if "trashed" in values:
+                values["trashed"] = self.store.clock() if values["trashed"] else None
+            if mine and self.current is not None:
+                self.current.metadata.update(changes)
+                self._titled = self._titled or "title" in changes
+            data = {"what": "annotated", "about": about, "set": values}
+            stream = about if mine else self._house
+            seq, at = self.store.record(stream, Kind.SESSION, data)
+            self._publish(Kind.SESSION, "annotated", seq, at, data, about)
+
+    # saving and listing
+
+    def save_session(self) -> None:
+        """
+        Return when everything recorded so far survives a power cut.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        self.store.save()
+
+    async def save_session_async(self) -> None:
+        """Do what `save_session` does, off the loop; concurrent callers share one sync."""
+        await self.store.save_async()
+
+    def list_all_sessions(self) -> list[SessionId]:
+        """
+        Return the ids of all sessions that are not in the trash, newest first.
+
+        Raises:
+            StoreError: the database is out of reach.
+        """
+        return [
+            SessionId(row[0])
+            for row in self.store.read("SELECT id FROM sessions WHERE trashed IS NULL ORDER BY last DESC, num DESC")
+        ]
+
+    async def list_all_sessions_async(self) -> list[SessionId]:
+        """Do what `list_all_sessions` does, off the loop."""
+        return await asyncio.to_thread(self.list_all_sessions)
+
+    def close(self, *, completed: bool = False) -> None:
+        """Pause (or complete) the current session, save, and close the store. Safe to call twice."""
+        try:
+            if self.current is not None:
+                self._finish(Status.COMPLETED if completed else Status.PAUSED)
+        except StoreError:
+            pass  # told as a notice; the store tries once more while it closes
+        finally:
+            self.store.close()
+
+    # sessions whose process died, sessions taken over
+
+    def recover(self) -> list[SessionId]:
+        """
+        Mark the sessions whose process died as abandoned.
+
+        Returns:
+            their ids.
+
+        Raises:
+            StoreError: the database is out of reach.
+        """
+        found = []
+        for session_id in self.store.leases.left():
+            try:
+                self.store.leases.acquire(session_id)
+                row = self.store.sessions.get(session_id)
+                if row.status is Status.ACTIVE:
+                    self._abandon(row)
+                    found.append(row.id)
+            except Conflict:
+                continue
+            finally:
+                self.store.leases.release(session_id)
+        return found
+
+    def _recover(self) -> None:
+        self.recover()
+        self.bus.publish(Change("store", "ready", time_us=self.store.clock()))
+
+    def _abandon(self, row: SessionRow) -> SessionRow:
+        me = self.store.leases.me.owner
+        data = {"what": "abandoned", "set": {"status": "abandoned"}, "lease": "released", "owner": me}
+        keep = self.store.leases.held(row.id)
+        self.store.journal.adopt(row.id, *self.store.sessions.head(row.id))
+        seq, at = self.store.record(row.id, Kind.SESSION, data)
+        self._publish(Kind.SESSION, "abandoned", seq, at, data, row.id)
+        self.store.drain()
+        if keep:
+            self.store.leases.acquire(row.id, take_over=True)
+        return self.store.sessions.get(row.id)
+
+    def _notice_lost(self) -> None:
+        for session_id in self.store.leases.lost():
+            with self._lock:
+                if self.current is not None and self.current.session_id == session_id:
+                    self.current = None
+            self.bus.publish(Change("lease", "lost", session_id, time_us=self.store.clock()))
+
+    def still_mine(self) -> bool:
+        """Return whether the current session has not been taken over; asks the database where it can."""
+        try:
+            self._notice_lost()
+        except StoreError:
+            return self.current is not None
+        return self.current is not None
+
+    # small
+
+    def _required(self) -> Session:
+        if self.current is None:
+            raise InvalidTransition("no session is active", "start or resume one first")
+        return self.current
+
+    def _say(self, what: str, values: Mapping[str, Any], **more: Any) -> None:
+        session = self._required()
+        data = {"what": what, "set": dict(values), **more}
+        seq, at = self.store.record(session.session_id, Kind.SESSION, data)
+        self._publish(Kind.SESSION, what, seq, at, data)
+
+    def _publish(self, kind: str, name: str, seq: int, at: int, data: dict[str, Any], stream: str = "") -> None:
+        if self.bus.listening:
+            where = stream or (self.current.session_id if self.current else "")
+            self.bus.publish(Change(kind, name, where, seq, at, data))
+
+
+class History(Sequence[Any]):
+    """
+    A session's messages, commands or executions, read from the store when they are looked at.
+
+    What was recorded before the session was resumed is read in pages; what has been recorded since stands in memory.
+    """
+
+    def __init__(
+        self,
+        read: Callable[..., list[Entry]],
+        session_id: str,
+        upto: int,
+        kind: Kind,
+        value_of: Callable[[Entry], Any],
+    ) -> None:
+        self._read = read
+        self._session_id = session_id
+        self._upto = upto
+        self._kind = kind
+        self._value_of = value_of
+        self._new: list[Any] = []
+        self._old: list[Any] | None = None
+
+    def append(self, value: Any) -> None:
+        """Take in something just recorded."""
+        self._new.append(value)
+
+    def tail(self, count: int) -> list[Any]:
+        """Return the last `count`, oldest first, reading no more than these."""
+        missing = count - len(self._new)
+        if missing <= 0:
+            return self._new[-count:] if count else []
+        if self._old is not None:
+            return [*self._old[-missing:], *self._new]
+        return [*map(self._value_of, self._entries(limit=missing, newest=True)), *self._new]
+
+    def _entries(self, **how: Any) -> list[Entry]:
+        return self._read(self._session_id, kinds=(self._kind,), last=self._upto, whole=True, **how)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._old is not None:
+            yield from self._old
+        else:
+            yield from map(self._value_of, self._entries())
+        yield from self._new
+
+    def __len__(self) -> int:
+        return len(self._all_old()) + len(self._new)
+
+    def _all_old(self) -> list[Any]:
+        if self._old is None:
+            self._old = [self._value_of(entry) for entry in self._entries()]
+        return self._old
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, int) and index < 0:
+            tail = self.tail(-index)
+            if len(tail) < -index:
+                raise IndexError(index)
+            return tail[0]
+        return [*self._all_old(), *self._new][index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<History of {self._kind} in {self._session_id}>"
+
+
+def execution_of(entry: Entry) -> ExecutionHistory:
+    """Return the execution an entry records."""
+    return ExecutionHistory.from_dict({"command": "", "started_at": entry.time, **entry.data})

@@ -1,0 +1,516 @@
+"""Moves journal lines into the database: in batches, in order, each line once, counters in the same transaction.
+
+How far each journal file is folded stands in the database itself, written with the rows, so a crash at any point
+repeats nothing and skips nothing. One process folds at a time. A line that does not fit its stream (two processes
+wrote to one session) goes to a branch of its own: nothing is dropped, and nothing interleaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from p8.model import text_of, title_from
+from p8.store.journal import Journal, Line, load
+from p8.store.segments import Damage, chained, is_orphan, read_segment, segments
+
+BATCH_ROWS = 2000
+GROUP = 100  #: rows of one INSERT: SQLite works on them without the interpreter's lock
+LARGE_BYTES = 65_536  #: a larger payload is compressed and kept out of line
+PREVIEW_CHARACTERS = 2000
+COUNTERS = {"message": "messages", "command": "commands", "execution": "executions"}
+#: what an entry may set on its session's row; anything else said about a session goes to `meta`
+COLUMNS = {
+    "title": str, "title_source": str, "project": str, "project_name": str, "status": str, "ended": int,
+    "directory": str, "branch": str, "commit": str, "model": str, "pinned": bool, "archived": bool, "trashed": int,
+    "tags": list, "parent": str, "fork_seq": int,
+}  # fmt: skip
+INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
+ONE = "(?,?,?,?,?,?)"
+
+
+@dataclass(slots=True)
+class Stream:
+    """Where a stream stands in the database."""
+
+    num: int
+    seq: int
+    head: bytes
+    titled: bool
+    exists: bool  #: has a row in `sessions`
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch adds to one session's counters."""
+
+    messages: int = 0
+    commands: int = 0
+    executions: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    size: int = 0
+    last: int = 0
+    title: str = ""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one call of `Fold.run` did."""
+
+    entries: int = 0
+    damaged: list[Damage] = field(default_factory=list)
+    branched: list[str] = field(default_factory=list)  #: streams that had to be branched
+    started: list[str] = field(default_factory=list)
+    orphans: int = 0  #: files of dead processes that were folded
+
+
+class FoldLock:
+    """The right to fold, held by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` for it; return whether it was had."""
+        if self._fd < 0:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(0.003)
+
+    def release(self) -> None:
+        """Let the next one fold."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Fold:
+    """
+    Folds journals into one database connection.
+
+    Args:
+        db: a writable connection, used by one thread at a time (the caller sees to that).
+        journal: this process's journal; what it just wrote is taken from memory instead of being read back.
+        folders: where journal files are looked for.
+    """
+
+    def __init__(self, db: Any, journal: Journal, folders: Iterable[Path]) -> None:
+        self._db = db
+        self._journal = journal
+        self._folders = tuple(folders)
+        self._streams: dict[str, Stream] = {}
+        self._last_change = -1
+        self._folded: dict[str, int] = {}
+        self._idle_orphans: set[Path] = set()
+
+    def run(self, everything: bool) -> Outcome:
+        """
+        Fold this process's entries, and with `everything` also those of all others, living and dead.
+
+        Raises:
+            driver.Error: the database refused; nothing of the batch at hand was folded, and nothing is lost.
+        """
+        outcome = Outcome()
+        lines, gap = self._journal.take()
+        try:
+            self._sync_view()
+            if everything or gap:
+                self._fold_files(everything, gap, outcome)
+            self._fold_lines(iter(lines), outcome)
+        except BaseException:
+            self._journal.give_back()
+            raise
+        self._release_finished()
+        return outcome
+
+    def pending(self, everything: bool = True) -> bool:
+        """Return whether any journal file holds something that is not in the database."""
+        if self._journal.unfolded:
+            return True
+        if not everything:
+            return False
+        folded = dict(self._db.execute("SELECT name, folded FROM journals").fetchall())
+        return any(_size(path) > folded.get(path.name, 0) for folder in self._folders for path in segments(folder))
+
+    # which files
+
+    def _fold_files(self, everything: bool, gap: bool, outcome: Outcome) -> None:
+        own = {path.name for path in self._journal.own()}
+        for folder in self._folders:
+            for path in segments(folder):
+                mine = path.name in own
+                if mine and not gap or not mine and not everything:
+                    continue
+                size = _size(path)
+                start = self._folded.get(path.name, 0)
+                orphan = not mine and is_orphan(path)
+                if size > start:
+                    self._fold_lines(read_segment(path, start, orphan, size), outcome)
+                if orphan and _size(path) == size:
+                    self._drop_orphan(path, size, outcome)
+
+    def _drop_orphan(self, path: Path, size: int, outcome: Outcome) -> None:
+        """Delete a dead process's file whose every byte is in the database (entries) or in `damage`."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute(
+            "INSERT INTO journals VALUES (?,?) ON CONFLICT DO UPDATE SET folded=excluded.folded", (path.name, size)
+        )
+        self._db.execute("COMMIT")
+        path.unlink(missing_ok=True)
+        self._db.execute("DELETE FROM journals WHERE name = ?", (path.name,))
+        self._folded.pop(path.name, None)
+        outcome.orphans += 1
+
+    def _release_finished(self) -> None:
+        for path in self._journal.own()[:-1]:
+            if self._folded.get(path.name, 0) >= _size(path):
+                self._journal.release(path)
+                self._db.execute("DELETE FROM journals WHERE name = ?", (path.name,))
+                self._folded.pop(path.name, None)
+
+    def is_folded(self, path: Path, size: int) -> bool:
+        """Return whether everything up to `size` of a journal file is in the database."""
+        return self._folded.get(path.name, 0) >= size
+
+    def forget_file(self, path: Path) -> None:
+        """Drop the record of a file that is gone."""
+        self._db.execute("DELETE FROM journals WHERE name = ?", (path.name,))
+
+    # batches
+
+    def _sync_view(self) -> None:
+        """Forget what other processes may have changed since the last batch of ours."""
+        newest = self._db.execute("SELECT max(id) FROM changes").fetchone()[0] or 0
+        if newest != self._last_change:
+            self._streams.clear()
+            self._last_change = newest
+        self._folded = dict(self._db.execute("SELECT name, folded FROM journals").fetchall())
+
+    def _fold_lines(self, lines: Iterator[Line | Damage], outcome: Outcome) -> None:
+        batch: list[Line | Damage] = []
+        for line in lines:
+            if isinstance(line, Line) and line.end <= self._folded.get(line.segment, 0):
+                continue  # another process folded it from the file meanwhile
+            batch.append(line)
+            if len(batch) >= BATCH_ROWS:
+                self._commit(batch, outcome)
+                batch = []
+        if batch:
+            self._commit(batch, outcome)
+
+    def _commit(self, batch: list[Line | Damage], outcome: Outcome) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            work = _Batch(self._db, self._streams, outcome)
+            for line in batch:
+                if isinstance(line, Line):
+                    work.add(line)
+                else:
+                    work.damaged(line)
+            work.finish()
+            self._advance(batch)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._streams.clear()
+            with contextlib.suppress(Exception):
+                self._db.execute("ROLLBACK")
+            self._last_change = -1
+            raise
+        self._last_change = work.last_change or self._last_change
+        outcome.entries += len(batch)
+
+    def _advance(self, batch: list[Line | Damage]) -> None:
+        ends: dict[str, int] = {}
+        for line in batch:
+            ends[line.segment] = line.end if isinstance(line, Line) else line.offset + len(line.raw) + 1
+        self._folded.update(ends)
+        self._db.executemany(
+            "INSERT INTO journals VALUES (?,?) ON CONFLICT DO UPDATE SET folded=excluded.folded", list(ends.items())
+        )
+
+
+class _Batch:
+    """The rows and counters of one transaction."""
+
+    def __init__(self, db: Any, streams: dict[str, Stream], outcome: Outcome) -> None:
+        self._db = db
+        self._streams = streams
+        self._outcome = outcome
+        self._rows: list[tuple[Any, ...]] = []
+        self._tallies: dict[int, Tally] = {}
+        self._touched: dict[str, Stream] = {}
+        self._runs: list[list[int]] = []
+        self.last_change = 0
+
+    def add(self, line: Line) -> None:
+        name = line.stream
+        stream = self._streams.get(name) or self._open(name, line)
+        seq = line.seq
+        if seq != stream.seq + 1 or not (line.verified or chained(line, stream.head) == line.hash):
+            settled = self._settle(line, stream)
+            if settled is None:
+                return
+            line, name, stream, seq = settled
+        key = stream.num << 32 | seq
+        payload = line.payload
+        if len(payload) > LARGE_BYTES:
+            self._put_large(key, line)
+        else:
+            self._rows.append(
+                (key, line.time_us, line.kind, line.role, payload.decode(), bytes.fromhex(line.hash.decode()))
+            )
+        if seq > stream.seq:
+            stream.seq = seq
+            stream.head = line.hash
+        self._touched[name] = stream
+        runs = self._runs
+        if runs and runs[-1][0] == stream.num and runs[-1][2] == seq - 1:
+            runs[-1][2] = seq
+        else:
+            runs.append([stream.num, seq, seq])
+        if line.kind == "session":
+            self._about(line, name)
+        else:
+            self._count(line, stream)
+
+    def _count(self, line: Line, stream: Stream) -> None:
+        if not stream.exists:
+            return
+        tally = self._tallies.get(stream.num)
+        if tally is None:
+            tally = self._tallies[stream.num] = Tally()
+        kind = line.kind
+        if kind == "message":
+            tally.messages += 1
+            if not stream.titled and line.role == "user":
+                stream.titled = True
+                tally.title = title_from(text_of(load(line.payload)))
+        elif kind == "command":
+            tally.commands += 1
+        elif kind == "execution":
+            tally.executions += 1
+        tally.size += len(line.payload)
+        if line.time_us > tally.last:
+            tally.last = line.time_us
+        if line.usage is not None:
+            tally.tokens_in += line.usage[0]
+            tally.tokens_out += line.usage[1]
+            tally.cost += line.usage[2]
+
+    def _open(self, name: str, line: Line) -> Stream:
+        found = self._db.execute(
+            "SELECT t.num, t.entries, t.head, s.title <> '', s.num IS NOT NULL"
+            " FROM streams t LEFT JOIN sessions s USING (num) WHERE t.id = ?",
+            (name,),
+        ).fetchone()
+        if found is None:
+            num = self._db.execute("INSERT INTO streams (id) VALUES (?)", (name,)).lastrowid
+            stream = Stream(num, 0, b"", False, False)
+        else:
+            stream = Stream(found[0], found[1], bytes(found[2]).hex().encode(), bool(found[3]), bool(found[4]))
+        if stream.seq == 0 and line.seq == 1:
+            stream.head = self._root(line)
+        self._streams[name] = stream
+        return stream
+
+    def _root(self, line: Line) -> bytes:
+        """Return what a stream's first entry is chained to: nothing, or the entry it was forked from."""
+        if line.kind == "session":
+            data = load(line.payload)
+            root = data.get("chained_to")
+            return root.encode() if isinstance(root, str) else b""
+        return b""
+
+    def _settle(self, line: Line, stream: Stream) -> tuple[Line, str, Stream, int] | None:
+        """Decide about a line that is not simply the next one of its stream. None: it is there already."""
+        there = self._stored(stream, line.seq)
+        digest = bytes.fromhex(line.hash.decode()) if _is_hex(line.hash) else b""
+        if there == digest and digest:
+            return None
+        if line.seq > stream.seq or there is None:
+            if line.seq == stream.seq + 1:  # its hash does not fit: the bytes were changed after they were written
+                self._note_damage(line, "does not fit the hash chain")
+            elif line.seq > stream.seq:
+                self._note_damage(line, f"entries {stream.seq + 1} to {line.seq - 1} before it are missing")
+            sound = line if digest else line._replace(hash=chained(line, stream.head))
+            return sound, line.stream, stream, line.seq
+        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
+        branch = self._streams.get(name) or self._open(name, line)
+        if not branch.exists:
+            self._branch(name, branch, line)
+        held = self._db.execute(
+            "SELECT 1 FROM entries WHERE id BETWEEN ? AND ? AND hash = ?",
+            (branch.num << 32, branch.num + 1 << 32, digest),
+        ).fetchone()
+        if held is not None:
+            return None
+        return line, name, branch, branch.seq + 1
+
+    def _stored(self, stream: Stream, seq: int) -> bytes | None:
+        key = stream.num << 32 | seq
+        for row in self._rows:
+            if row[0] == key:
+                return bytes(row[5])
+        row = self._db.execute(
+            "SELECT hash FROM entries WHERE id = ? UNION ALL SELECT hash FROM packed WHERE id = ?", (key, key)
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
+    def _branch(self, name: str, branch: Stream, line: Line) -> None:
+        """Make a session row for entries that another process wrote to the same session."""
+        self._db.execute(
+            "INSERT INTO sessions (num, id, title, title_source, project, project_name, status, created, last,"
+            " directory, branch, model, parent, fork_seq)"
+            " SELECT ?, ?, title || ' (written at the same time)', 'auto', project, project_name, 'abandoned', ?, ?,"
+            " directory, branch, model, id, ? FROM sessions WHERE id = ?",
+            (branch.num, name, line.time_us, line.time_us, line.seq - 1, line.stream),
+        )
+        branch.exists = branch.titled = True
+        self._outcome.branched.append(line.stream)
+
+    def _put_large(self, key: int, line: Line) -> None:
+        from p8.store.pack import compress
+
+        data = load(line.payload)
+        preview: dict[str, Any] = {"$large": len(line.payload)}
+        for name, value in data.items():
+            if isinstance(value, str):
+                preview[name] = value[:PREVIEW_CHARACTERS]
+            elif isinstance(value, int | float | None):
+                preview[name] = value
+        try:
+            text = orjson.dumps(preview).decode()
+        except TypeError:
+            text = orjson.dumps({"$large": len(line.payload)}).decode()
+        self._db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(line.payload), compress(line.payload)))
+        self._rows.append((key, line.time_us, line.kind, line.role, text, bytes.fromhex(line.hash.decode())))
+
+    def _about(self, line: Line, name: str) -> None:
+        """Apply what an entry says about a session: its own, or the one it names."""
+        data = load(line.payload)
+        target = data.get("about") or name
+        values = data.get("set")
+        values = values if isinstance(values, dict) else {}
+        if data.get("what") in {"started", "forked"} and target == name:
+            self._start(line, name)
+        known: dict[str, Any] = {}
+        rest: dict[str, Any] = {}
+        for key, value in values.items():
+            kind = COLUMNS.get(key)
+            if kind is not None and (value is None or isinstance(value, kind)):
+                known[key] = orjson.dumps(value).decode() if kind is list else value
+            else:
+                rest[key] = value
+        if "title" in known:
+            stream = self._streams.get(target)
+            if stream is not None:
+                stream.titled = bool(known["title"])
+        self._set(target, known, rest)
+        if data.get("lease") == "released":
+            self._db.execute("DELETE FROM leases WHERE session = ? AND owner = ?", (target, data.get("owner")))
+
+    def _start(self, line: Line, name: str) -> None:
+        stream = self._streams[name]
+        self._db.execute(
+            "INSERT OR IGNORE INTO sessions (num, id, created, last) VALUES (?,?,?,?)",
+            (stream.num, name, line.time_us, line.time_us),
+        )
+        stream.exists = True
+        lease = load(line.payload).get("lease")
+        if isinstance(lease, dict):
+            self._db.execute(
+                "INSERT OR IGNORE INTO leases VALUES (:session,:owner,:pid,:started,:boot,:host,:heartbeat,1)",
+                {**lease, "session": name, "heartbeat": line.time_us},
+            )
+        self._outcome.started.append(name)
+
+    def _set(self, session: str, known: dict[str, Any], rest: dict[str, Any]) -> None:
+        empty = {"ended": None, "trashed": None, "parent": None, "fork_seq": None}
+        if known:
+            names = ", ".join(f'"{name}" = ?' for name in known)
+            values = [(empty.get(n, "") if v is None else v) for n, v in known.items()]
+            self._db.execute(f"UPDATE sessions SET {names} WHERE id = ?", (*values, session))  # noqa: S608
+        if rest:
+            row = self._db.execute("SELECT meta FROM sessions WHERE id = ?", (session,)).fetchone()
+            if row is not None:
+                meta = orjson.loads(row[0]) | rest
+                meta = {key: value for key, value in meta.items() if value is not None}
+                self._db.execute("UPDATE sessions SET meta = ? WHERE id = ?", (orjson.dumps(meta).decode(), session))
+
+    def damaged(self, damage: Damage) -> None:
+        """Keep bytes that are no entry, for the doctor, and say so."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO damage (found, segment, offset, raw, reason) VALUES (?,?,?,?,?)",
+            (time.time_ns() // 1000, damage.segment, damage.offset, damage.raw[: 1 << 20], damage.reason),
+        )
+        self._outcome.damaged.append(damage)
+
+    def _note_damage(self, line: Line, reason: str) -> None:
+        self.damaged(Damage(line.segment, line.end, b"", f"{line.stream} entry {line.seq}: {reason}"))
+
+    def finish(self) -> None:
+        """Write rows, counters and the list of changes."""
+        db = self._db
+        rows = self._rows
+        full = len(rows) - len(rows) % GROUP
+        many = INSERT + ",".join([ONE] * GROUP)
+        for at in range(0, full, GROUP):
+            db.execute(many, [value for row in rows[at : at + GROUP] for value in row])
+        db.executemany(INSERT + ONE, rows[full:])
+        for num, tally in self._tallies.items():
+            db.execute(
+                "UPDATE sessions SET messages = messages + ?, commands = commands + ?, executions = executions + ?,"
+                " tokens_in = tokens_in + ?, tokens_out = tokens_out + ?, cost = cost + ?, bytes = bytes + ?,"
+                " last = max(last, ?), title = CASE WHEN title = '' THEN ? ELSE title END,"
+                " title_source = CASE WHEN title = '' AND ? <> '' THEN 'auto' ELSE title_source END WHERE num = ?",
+                (
+                    tally.messages, tally.commands, tally.executions, tally.tokens_in, tally.tokens_out, tally.cost,
+                    tally.size, tally.last, tally.title, tally.title, num,
+                ),
+            )  # fmt: skip
+        db.executemany(
+            "UPDATE streams SET entries = ?, head = ? WHERE num = ?",
+            [(s.seq, bytes.fromhex(s.head.decode()), s.num) for s in self._touched.values()],
+        )
+        for num, first, last in self._runs:
+            self.last_change = db.execute(
+                "INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, first, last)
+            ).lastrowid
+
+
+def _is_hex(digest: bytes) -> bool:
+    try:
+        bytes.fromhex(digest.decode())
+    except ValueError:
+        return False
+    return len(digest) == 32
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,267 @@
+"""`PersistenceManager`: records in microseconds, folds in the background, reads what was recorded.
+
+Recording needs only the journal: a database that is locked, full, damaged or away delays the fold and costs a
+notice, never a message (ARCHITECTURE, "Recording"). Nothing here knows what a session may or may not do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from p8.errors import StoreError
+from p8.events import Bus, Change
+from p8.model import Entry, Notice, now_us
+from p8.store.journal import Journal
+from p8.store.keeper import Keeper
+from p8.store.leases import Leases
+from p8.store.projects import ProjectTable, Settings
+from p8.store.search import SearchIndex
+from p8.store.sessions import SessionTable
+
+FOLDERS = ("journal", "snapshots", "configs", "cache", "logs", "sockets", "states", "models", "trash")
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """How safe this process's entries are at this moment."""
+
+    recorded: int  #: entries written by this process
+    unwritten: int  #: entries that exist only in memory: the disk refuses them
+    unsynced_bytes: int  #: would be lost by a power cut
+    unfolded: bool  #: the database is behind the journal
+    problem: str  #: what stands in the way, or ""
+
+
+class PersistenceManager:
+    """
+    The store under a home.
+
+    Args:
+        home: folder for everything; ~/.ai-sessions where none is given. Made on first use, mode 0700.
+        bus: where notices are published.
+        background: fold in a thread of its own; without it, when something reads and at the end.
+        clock: microseconds since 1970.
+
+    Nothing is opened here: the journal is at the first entry, the database at the first fold or read.
+    """
+
+    def __init__(
+        self,
+        home: Path | str | None = None,
+        bus: Bus | None = None,
+        background: bool = True,
+        clock: Callable[[], int] = now_us,
+    ) -> None:
+        self.home = (Path(home) if home is not None else Path.home() / ".ai-sessions").expanduser().absolute()
+        self.bus = bus or Bus()
+        self.clock = clock
+        self._notices: dict[str, Notice] = {}
+        self._notice_lock = threading.Lock()
+        spill = Path(tempfile.gettempdir()) / f"p8-{os.getuid()}-{hashlib.sha256(bytes(self.home)).hexdigest()[:12]}"
+        self.journal = Journal(self.home / "journal", spill, clock)
+        self.journal.on_trouble = self._disk_trouble
+        self.keeper = Keeper(self.home, self.journal, self.notice, self.clock)
+        self._background = background
+        self._started = False
+        self._closed = False
+        self._shared_save: asyncio.Task[None] | None = None
+
+    # recording
+
+    def record(self, stream: str, kind: str, data: dict[str, Any], time_us: int | None = None) -> tuple[int, int]:
+        """
+        Append one entry. When this returns, it survives the death of the process.
+
+        Args:
+            stream: session id, or `~…` for what belongs to no session.
+            kind: a `Kind` value.
+            data: plain values; what JSON cannot hold is kept by `journal.plain`. Not modified.
+            time_us: when it happened, for imported entries; now where none is given.
+
+        Returns:
+            sequence number and time.
+
+        Raises:
+            NotSaved: the disk would not take it; it is kept in memory and retried.
+            UsageError: `stream` is not a stream name.
+        """
+        if not self._started:
+            self._start()
+        return self.journal.append(stream, kind, data, time_us)
+
+    def save(self) -> None:
+        """
+        Return when everything recorded so far survives a power cut.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        self.journal.sync()
+
+    async def save_async(self) -> None:
+        """Do what `save` does, off the loop; callers of one turn of the loop share one sync."""
+        task = self._shared_save
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            task = self._shared_save = asyncio.create_task(self._save_soon())
+        await asyncio.shield(task)
+
+    async def _save_soon(self) -> None:
+        await asyncio.sleep(0)
+        self._shared_save = None
+        await asyncio.get_running_loop().run_in_executor(None, self.save)
+
+    def _start(self) -> None:
+        self._started = True
+        try:
+            make_home(self.home)
+        except StoreError as error:  # no home, no database; the journal goes where it can
+            if self.journal.spill is not None:
+                self.journal.folder = self.journal.spill
+            text = f"{error.message}: this goes to {self.journal.folder} until it can be written to"
+            self.notice("home", Notice("error", "home", text, error.hint))
+        if self._background and not self._closed:
+            self.keeper.start()
+
+    def start(self) -> None:
+        """Begin folding in the background, also what dead processes left, without waiting for the first entry."""
+        if not self._started:
+            self._start()
+
+    # reading
+
+    def drain(self, timeout_s: float = 5.0) -> bool:
+        """Fold everything that any process has recorded; return whether the database could be reached in time."""
+        with contextlib.suppress(StoreError):
+            make_home(self.home)
+        return self.keeper.drain(timeout_s)
+
+    def _ready(self) -> None:
+        self.keeper.ready(2.0)
+
+    def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """
+        Return the rows of one read-only query.
+
+        Raises:
+            StoreError: the database cannot be read now.
+        """
+        self._ready()
+        return self.keeper.readers.all(sql, params)
+
+    @cached_property
+    def sessions(self) -> SessionTable:
+        """Lists and transcripts."""
+        return SessionTable(self.keeper.readers, self._ready, self.keeper.codec)
+
+    @cached_property
+    def search(self) -> SearchIndex:
+        """Full text."""
+        return SearchIndex(self.keeper.readers, self.sessions, self._ready, self.keeper.index_for)
+
+    @cached_property
+    def leases(self) -> Leases:
+        """Who may write to a session."""
+        leases = Leases(self.keeper.write, self.keeper.readers.all, self.clock)
+        self.keeper.on_beat = leases.beat
+        return leases
+
+    @cached_property
+    def projects(self) -> ProjectTable:
+        """Projects and the places where they were seen."""
+        return ProjectTable(self.keeper.write, self.read, self.clock)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Small things to remember."""
+        return Settings(self.keeper.write, self.read)
+
+    def entry(self, session_id: str, seq: int) -> Entry:
+        """Return one entry in full. Raises NotFound."""
+        return self.sessions.entry(session_id, seq)
+
+    # how it is
+
+    def durability(self) -> Durability:
+        """Return how safe this process's entries are. Costs no query."""
+        journal = self.journal
+        stands = [n.text for n in self._notices.values() if n.level != "info"]
+        return Durability(
+            journal.recorded, journal.unwritten, journal.unsynced, journal.unfolded, stands[0] if stands else ""
+        )
+
+    def notices(self) -> list[Notice]:
+        """Return what stands now, the worst first."""
+        order = {"error": 0, "warning": 1, "info": 2}
+        return sorted(self._notices.values(), key=lambda notice: order.get(notice.level, 3))
+
+    def notice(self, topic: str, notice: Notice | None) -> None:
+        """Say something once, or take it back with None."""
+        with self._notice_lock:
+            old = self._notices.get(topic)
+            if notice is None:
+                self._notices.pop(topic, None)
+            else:
+                self._notices[topic] = notice
+        if notice is not None and (old is None or old.text != notice.text):
+            data = {"level": notice.level, "text": notice.text, "hint": notice.hint}
+            self.bus.publish(Change("notice", topic, time_us=self.clock(), data=data))
+        elif notice is None and old is not None and old.level != "info":
+            data = {"level": "info", "text": f"{topic}: all is well again", "hint": ""}
+            self.bus.publish(Change("notice", topic, time_us=self.clock(), data=data))
+
+    def _disk_trouble(self, error: OSError | None) -> None:
+        if error is None:
+            self.notice("disk", None)
+            return
+        where = self.journal.folder
+        self.notice(
+            "disk",
+            Notice(
+                "error", "disk", f"NOT SAVED: {where}: {error.strerror}",
+                "what you type is kept in memory and written as soon as the disk allows; free some space",
+            ),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Save, fold what can be folded within two seconds, and let go of everything. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._started:
+            deadline = time.monotonic() + 1.0
+            while not self.journal.retry() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            with contextlib.suppress(StoreError):
+                self.save()
+        self.keeper.close(2.0 if self._started else 0.0)
+
+
+def make_home(home: Path) -> None:
+    """
+    Make the home and its folders, private to the user.
+
+    Raises:
+        StoreError: it is a link, belongs to somebody else, or others may write to it.
+    """
+    try:
+        for folder in (home, *(home / name for name in FOLDERS)):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=folder == home, exist_ok=True)
+        state = os.lstat(home)
+    except OSError as error:
+        raise StoreError(f"{home}: {error.strerror}", "set P8_HOME to a folder you can write to") from error
+    if os.path.islink(home) or state.st_uid not in {os.getuid(), 0} or state.st_mode & 0o022:
+        raise StoreError(
+            f"{home} is a link, not yours, or writable by others", f"chmod 700 {home}, or set P8_HOME elsewhere"
+        )

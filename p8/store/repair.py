@@ -1,0 +1,147 @@
+"""When the database file is damaged: keep it, save what can still be read, go on with a sound one, and say so.
+
+Never unlinks or renames under a living process: the caller proves that no P8 has the file open, and holds no
+connection to it itself, so plain copying is allowed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p8.errors import StoreError
+from p8.store import migrations
+from p8.store.sqlite import connect, driver, wal_allowed
+
+TABLES = (
+    "streams", "sessions", "entries", "packed", "dictionaries", "large", "changes", "journals", "damage", "leases",
+    "projects", "places", "settings",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a repair found and did."""
+
+    aside: Path  #: where the damaged file is kept
+    saved: dict[str, int]  #: rows saved, by table
+    text: str
+    hint: str
+
+
+def replace(path: Path, alone: bool) -> Report | None:
+    """
+    Replace a damaged database by what can be read of it.
+
+    Args:
+        path: the database.
+        alone: nobody else has it open.
+
+    Returns:
+        what was done; None where the file turns out to be sound.
+
+    Raises:
+        StoreError: others have it open; nothing was done.
+    """
+    if not alone:
+        raise StoreError("another p8 has the database open")
+    if _is_sound(path):
+        return None
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("", "-wal", "-shm"):
+        source = Path(f"{path}{suffix}")
+        if source.exists():
+            shutil.copyfile(source, f"{aside}{suffix}")
+            os.chmod(f"{aside}{suffix}", 0o600)
+    young = path.with_name(f"{path.name}.new-{stamp}")
+    saved = salvage(aside, young)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    os.replace(young, path)
+    text = (
+        f"the database was damaged: {saved['sessions']} sessions and {saved['entries'] + saved['packed']} entries"
+        f" were saved from it; the damaged file is kept as {aside.name}"
+    )
+    return Report(aside, saved, text, "p8 doctor tells what is missing")
+
+
+def salvage(damaged: Path, target: Path) -> dict[str, int]:
+    """Copy every row that can be read from `damaged` into a new database; return how many, by table."""
+    new = connect(target, wal=wal_allowed(target.parent))
+    saved = dict.fromkeys(TABLES, 0)
+    try:
+        migrations.migrate(new, target)
+        new.execute("PRAGMA foreign_keys = OFF")
+        new.execute("BEGIN IMMEDIATE")
+        with contextlib.suppress(driver.Error):
+            old = connect(damaged, wal=False, writable=True)
+            try:
+                for table in TABLES:
+                    saved[table] = _copy(old, new, table)
+            finally:
+                old.close()
+        _mend(new)
+        new.execute("DELETE FROM settings WHERE key = 'indexed'")
+        new.execute("COMMIT")
+        new.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        new.close()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{target}{suffix}").unlink(missing_ok=True)
+    return saved
+
+
+def _copy(old: Any, new: Any, table: str) -> int:
+    """Copy one table from both ends, so that one bad page costs that page."""
+    try:
+        columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
+    except driver.Error:
+        return 0
+    names = ", ".join(f'"{c}"' for c in columns)
+    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({','.join('?' * len(columns))})"  # noqa: S608
+    before = new.total_changes
+    for order in ("ASC", "DESC"):
+        try:
+            for row in old.execute(f"SELECT {names} FROM {table} ORDER BY rowid {order}"):  # noqa: S608
+                with contextlib.suppress(driver.Error):
+                    new.execute(insert, row)
+        except (driver.Error, UnicodeDecodeError):
+            continue
+        break
+    return int(new.total_changes - before)
+
+
+def _mend(new: Any) -> None:
+    """Give entries without a stream or session row one, so that they can be found; never invent content."""
+    new.execute(
+        "INSERT OR IGNORE INTO streams (num, id, entries)"
+        " SELECT id >> 32, printf('19700101-000000-%06d-0000', id >> 32), max(id & 4294967295) FROM"
+        " (SELECT id FROM entries UNION ALL SELECT id FROM packed) WHERE id >> 32 NOT IN (SELECT num FROM streams)"
+        " GROUP BY id >> 32"
+    )
+    new.execute(
+        "INSERT OR IGNORE INTO sessions (num, id, title, title_source, status, created, last, messages)"
+        " SELECT t.num, t.id, 'saved from a damaged database', 'auto', 'abandoned', min(e.time), max(e.time),"
+        " sum(e.kind = 'message') FROM streams t JOIN"
+        " (SELECT id, time, kind FROM entries UNION ALL SELECT id, time, kind FROM packed) e ON e.id >> 32 = t.num"
+        " WHERE t.num NOT IN (SELECT num FROM sessions) AND t.id NOT LIKE '~%' GROUP BY t.num"
+    )
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        db = connect(path, wal=True, writable=True)
+    except driver.Error:
+        return False
+    try:
+        return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except driver.Error:
+        return False
+    finally:
+        db.close()

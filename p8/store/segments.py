@@ -1,0 +1,126 @@
+"""Reading journal files: this process's own, those of other living processes, and those that dead ones left.
+
+A living writer holds a lock on its file, so a file whose lock can be had has no writer any more. Refuses: to change
+a journal file. What cannot be read is reported with its place, and costs only itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import orjson
+
+from p8.store.journal import GENESIS, Line, _usage
+
+HEADER = 40  #: bytes of `{"h":"` + 32 digits + `",`
+READ_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a journal that are no entry."""
+
+    segment: str
+    offset: int
+    raw: bytes
+    reason: str
+
+
+def segments(folder: Path) -> list[Path]:
+    """Return the journal files of a folder, oldest first."""
+    try:
+        names = [e.name for e in os.scandir(folder) if e.name.endswith(".jsonl")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names)]
+
+
+def is_orphan(path: Path) -> bool:
+    """Return whether the process that wrote `path` is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def read_segment(path: Path, start: int, orphan: bool, limit: int | None = None) -> Iterator[Line | Damage]:
+    """
+    Yield what stands in a journal file from offset `start` on.
+
+    Args:
+        path: the file.
+        start: offset of a line's first byte.
+        orphan: the writer is gone, so a last line without an end is damage; else it is still being written.
+        limit: offset to stop at, at the latest.
+    """
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(start)
+        at, rest = start, b""
+        while True:
+            block = file.read(READ_BYTES)
+            lines = (rest + block).split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                begin, at = at, at + len(line) + 1
+                if limit is not None and at > limit:
+                    return
+                if line:
+                    yield parse(line, path.name, begin, at)
+            if not block:
+                break
+        if rest and orphan:
+            yield Damage(path.name, at, rest, "torn: the process died, or the disk was full, while writing it")
+
+
+def parse(line: bytes, segment: str, begin: int, end: int) -> Line | Damage:
+    """Read one line (without its newline)."""
+    try:
+        entry = orjson.loads(line)
+        stream, seq, time_us, kind, data = entry["s"], entry["q"], entry["t"], entry["k"], entry["d"]
+        payload = line[line.index(b',"d":', HEADER) + 5 : -1]
+        if not (isinstance(seq, int) and isinstance(time_us, int) and isinstance(data, dict)):
+            raise TypeError
+        role = data.get("role", "") if kind == "message" else ""
+        usage = _usage(data) if "tokens_out" in data or "cost" in data else None
+        digest = line[6:38]
+        return Line(
+            stream,
+            seq,
+            time_us,
+            kind,
+            role if isinstance(role, str) else "",
+            payload,
+            digest,
+            segment,
+            end,
+            usage,
+            False,
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        zeros = not line.strip(b"\0")
+        return Damage(segment, begin, line, "zeros where an entry was" if zeros else "not an entry")
+
+
+def chained(line: Line, previous: bytes) -> bytes:
+    """Return the hash (32 hexadecimal digits) that `line` must have when it follows `previous`."""
+    body = b'"s":"%b","q":%d,"t":%d,"k":"%b","d":%b}\n' % (
+        line.stream.encode(),
+        line.seq,
+        line.time_us,
+        line.kind.encode(),
+        line.payload,
+    )
+    return blake2b((previous or GENESIS) + body, digest_size=16).hexdigest().encode()

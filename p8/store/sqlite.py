@@ -1,0 +1,154 @@
+"""Connections to the database: which SQLite, which settings, and what its errors mean.
+
+One SQLite library per process, and no other: two in one process cancel each other's locks. Releases between 3.7.0 and
+3.51.2 can corrupt a WAL database (3.50.7 and 3.44.6 carry the fix), so on those, and on network file systems, the
+rollback journal with synchronous=EXTRA is used instead (RELIABILITY 0.1, 0.2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from p8.errors import StoreError
+
+try:
+    from pysqlite3 import dbapi2 as driver
+except ImportError:  # a platform without a wheel: the interpreter's own, on the careful settings
+    import sqlite3 as driver  # type: ignore[no-redef]
+
+LOCAL_FILESYSTEMS = {
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "zfs", "apfs", "hfs", "ramfs", "bcachefs", "jfs",
+}  # fmt: skip
+BUSY = re.compile("locked|busy", re.IGNORECASE)
+CORRUPT = re.compile("malformed|not a database|corrupt|unsupported file format|disk image", re.IGNORECASE)
+FULL = re.compile("disk is full|disk I/O error|readonly|read-only|unable to open", re.IGNORECASE)
+
+
+def is_safe_for_wal(version: tuple[int, ...]) -> bool:
+    """Return whether a SQLite release is free of the WAL-reset bug."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def is_local(path: Path) -> bool:
+    """Return whether `path` lies on a file system known to keep locks and shared memory as SQLite needs them."""
+    try:
+        device = os.stat(path).st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
+            parts = line.split(" ")
+            if parts[2] == wanted:
+                return parts[parts.index("-") + 1] in LOCAL_FILESYSTEMS
+    except (OSError, ValueError, IndexError):
+        return os.name == "posix" and not Path("/proc/self/mountinfo").exists()
+    return True
+
+
+def wal_allowed(path: Path, version: tuple[int, ...] | None = None) -> bool:
+    """Return whether a database in folder `path` may use WAL with the SQLite at hand (or the one given)."""
+    return is_safe_for_wal(version or tuple(driver.sqlite_version_info)) and is_local(path)
+
+
+def connect(path: Path, *, wal: bool, writable: bool = True, busy_s: float = 5.0) -> Any:
+    """
+    Open the database with P8's settings.
+
+    Args:
+        path: the file; made if missing (mode 0600 with the process's umask) when `writable`.
+        wal: whether WAL may be used. The journal mode is set only when the file is new.
+        writable: False gives a connection that cannot change anything.
+        busy_s: how long a statement waits for another process's lock.
+
+    Raises:
+        driver.Error: as SQLite says it; `translate` makes a StoreError of it.
+    """
+    new = writable and not path.exists()
+    if new:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    mode = "rw" if writable else "ro"
+    uri = "file:" + str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23") + f"?mode={mode}"
+    db = driver.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=busy_s)
+    try:
+        if new:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
+        db.execute(f"PRAGMA synchronous = {'FULL' if wal else 'EXTRA'}")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA cell_size_check = ON")
+        if writable:
+            db.execute("PRAGMA journal_size_limit = 67108864")
+        else:
+            db.execute("PRAGMA query_only = ON")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def translate(error: Exception) -> StoreError:
+    """Make a StoreError of what SQLite said."""
+    text = str(error)
+    if BUSY.search(text):
+        return StoreError("the database is in use by another process", "it is retried; nothing recorded is lost")
+    if CORRUPT.search(text):
+        return StoreError(f"the database is damaged: {text}", "p8 doctor --repair saves what it still holds")
+    return StoreError(f"the database cannot be used: {text}", "check the disk and the home's permissions")
+
+
+def is_corrupt(error: Exception) -> bool:
+    """Return whether an error says that the file itself is damaged."""
+    return isinstance(error, driver.DatabaseError) and CORRUPT.search(str(error)) is not None
+
+
+class Readers:
+    """A pool of read-only connections; each is used by one thread at a time."""
+
+    def __init__(self, path: Path, wal: bool, busy_s: float = 2.0) -> None:
+        self.path = path
+        self._wal = wal
+        self._busy_s = busy_s
+        self._idle: list[Any] = []
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def get(self) -> Iterator[Any]:
+        """
+        Lend a connection.
+
+        Raises:
+            StoreError: the database is locked, damaged or not there.
+        """
+        with self._lock:
+            db = self._idle.pop() if self._idle else None
+        try:
+            if db is None:
+                db = connect(self.path, wal=self._wal, writable=False, busy_s=self._busy_s)
+            yield db
+        except driver.Error as error:
+            if db is not None:
+                db.close()
+            db = None
+            raise translate(error) from error
+        finally:
+            if db is not None:
+                with self._lock:
+                    self._idle.append(db)
+
+    def all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query. Raises StoreError as `get` does."""
+        with self.get() as db:
+            return db.execute(sql, params).fetchall()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for db in idle:
+            db.close()
