@@ -55,6 +55,7 @@ class SessionManager:
         self._new_id = new_id or IdMaker(self.store.clock)
         self._lock = threading.RLock()
         self._titled = False
+        self._append = self.store.record
         self._house = f"~{self.store.leases.me.owner}"
         self.store.keeper.on_ready = self._recover
         self.store.keeper.on_pulse = self._notice_lost
@@ -114,7 +115,7 @@ class SessionManager:
                 "model": row.model, "title": title or f"↳ {row.title}", "title_source": "manual" if title else "auto",
             }  # fmt: skip
             data = {
-                "what": "forked", "chained_to": head.decode(), "set": values, "lease": self.store.leases.claim(child),
+                "what": "forked", "chained_to": f"{head:016x}", "set": values, "lease": self.store.leases.claim(child),
             }  # fmt: skip
             self.store.journal.adopt(child, 0, head)
             about = {key: values[key] for key in (*ABOUT, "parent", "fork_seq")}
@@ -159,7 +160,9 @@ class SessionManager:
             return session
 
     def _revive(self, row: SessionRow) -> Session:
-        metadata = {name: getattr(row, name) for name in ABOUT} | {"parent": row.parent, "tags": list(row.tags)} | row.meta
+        metadata = (
+            {name: getattr(row, name) for name in ABOUT} | {"parent": row.parent, "tags": list(row.tags)} | row.meta
+        )
         session = Session(row.id, row.project_name, from_us(row.created_us), Status.ACTIVE, None, metadata=metadata)
         self._attach_history(session)
         return session
@@ -168,7 +171,9 @@ class SessionManager:
         read, upto = self.store.sessions.entries, self.store.sessions.head(session.session_id)[0]
         lineage = session.session_id, upto
         session.conversation_history = History(read, *lineage, Kind.MESSAGE, lambda entry: entry.data)
-        session.command_history = History(read, *lineage, Kind.COMMAND, lambda entry: str(entry.data.get("command", "")))
+        session.command_history = History(
+            read, *lineage, Kind.COMMAND, lambda entry: str(entry.data.get("command", ""))
+        )
         session.execution_histories = History(read, *lineage, Kind.EXECUTION, execution_of)
 
     def _begin(
@@ -244,11 +249,22 @@ class SessionManager:
             InvalidTransition: no session is current.
             NotSaved: the disk refuses; it is kept in memory and retried.
         """
-        self.record(Kind.MESSAGE, message)
+        session = self.current
+        if session is None:
+            raise _no_session()
+        # The hot path: one call less than `record`.
+        try:
+            seq, at = self._append(session.session_id, "message", message)
+        except NotSaved:
+            self._recorded("message", message, 0, self.store.clock())
+            raise
+        session.conversation_history.append(message)  # type: ignore[attr-defined]
+        if not self._titled or self.bus.listening:
+            self._heard("message", message, seq, at)
 
     def record_command(self, command: str) -> None:
         """Record a line typed at the prompt. Raises as `record_message` does."""
-        self.record(Kind.COMMAND, {"command": command})
+        self.record("command", {"command": command})
 
     def record_execution(
         self,
@@ -264,7 +280,7 @@ class SessionManager:
         """Record a command that ran, with what it printed (see `ExecutionHistory`). Raises as `record_message` does."""
         started = started_at or from_us(self.store.clock())
         execution = ExecutionHistory(command, started, exit_code, duration_s, output, where, metadata)
-        self.record(Kind.EXECUTION, execution.to_dict())
+        self.record("execution", execution.to_dict())
 
     def record(self, kind: str, data: dict[str, Any]) -> int:
         """
@@ -279,26 +295,33 @@ class SessionManager:
         """
         session = self.current
         if session is None:
-            raise InvalidTransition("no session is active", "start or resume one first")
-        failure: NotSaved | None = None
+            raise _no_session()
         try:
-            seq, at = self.store.record(session.session_id, kind, data)
-        except NotSaved as error:
-            failure, seq, at = error, 0, self.store.clock()
+            seq, at = self._append(session.session_id, kind, data)
+        except NotSaved:
+            self._recorded(kind, data, 0, self.store.clock())
+            raise
+        self._recorded(kind, data, seq, at)
+        return seq
+
+    def _recorded(self, kind: str, data: dict[str, Any], seq: int, at: int) -> None:
+        """Bring the live session and the subscribers up to an entry."""
+        session = self._required()
         if kind == "message":
             session.conversation_history.append(data)  # type: ignore[attr-defined]
-            if not self._titled and data.get("role") == "user":
-                self._titled = True
-                session.metadata["title"] = title_from(text_of(data))
         elif kind == "command":
             session.command_history.append(data["command"])  # type: ignore[attr-defined]
         elif kind == "execution":
             session.execution_histories.append(ExecutionHistory.from_dict(data))  # type: ignore[attr-defined]
+        self._heard(kind, data, seq, at)
+
+    def _heard(self, kind: str, data: dict[str, Any], seq: int, at: int) -> None:
+        session = self._required()
+        if not self._titled and kind == "message" and data.get("role") == "user":
+            self._titled = True
+            session.metadata["title"] = title_from(text_of(data))
         if self.bus.listening:
             self.bus.publish(Change(kind, kind, session.session_id, seq, at, data))
-        if failure is not None:
-            raise failure
-        return seq
 
     def annotate(self, session_id: str | None = None, **changes: Any) -> None:
         """
@@ -434,7 +457,7 @@ class SessionManager:
 
     def _required(self) -> Session:
         if self.current is None:
-            raise InvalidTransition("no session is active", "start or resume one first")
+            raise _no_session()
         return self.current
 
     def _say(self, what: str, values: Mapping[str, Any], **more: Any) -> None:
@@ -447,6 +470,10 @@ class SessionManager:
         if self.bus.listening:
             where = stream or (self.current.session_id if self.current else "")
             self.bus.publish(Change(kind, name, where, seq, at, data))
+
+
+def _no_session() -> InvalidTransition:
+    return InvalidTransition("no session is active", "start or resume one first")
 
 
 class History(Sequence[Any]):

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import orjson
 
 from p8.model import text_of, title_from
 from p8.store.journal import Journal, Line, load
-from p8.store.segments import Damage, chained, is_orphan, read_segment, segments
+from p8.store.segments import Damage, chained, is_orphan, payload_of, read_segment, segments
 
 BATCH_ROWS = 2000
-GROUP = 100  #: rows of one INSERT: SQLite works on them without the interpreter's lock
+FLOOD_ROWS = 16_000  #: of one transaction when entries come faster than they are folded
+GROUP = 1000  #: rows of one INSERT: each call into SQLite may wait 5 ms to get the interpreter's lock back
 LARGE_BYTES = 65_536  #: a larger payload is compressed and kept out of line
 PREVIEW_CHARACTERS = 2000
 COUNTERS = {"message": "messages", "command": "commands", "execution": "executions"}
@@ -33,6 +35,7 @@ COLUMNS = {
     "directory": str, "branch": str, "commit": str, "model": str, "pinned": bool, "archived": bool, "trashed": int,
     "tags": list, "parent": str, "fork_seq": int,
 }  # fmt: skip
+NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
 INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
 ONE = "(?,?,?,?,?,?)"
 
@@ -43,7 +46,7 @@ class Stream:
 
     num: int
     seq: int
-    head: bytes
+    head: int
     titled: bool
     exists: bool  #: has a row in `sessions`
 
@@ -139,7 +142,7 @@ class Fold:
             self._sync_view()
             if everything or gap:
                 self._fold_files(everything, gap, outcome)
-            self._fold_lines(iter(lines), outcome)
+            self._fold_own(lines, outcome)
         except BaseException:
             self._journal.give_back()
             raise
@@ -209,11 +212,18 @@ class Fold:
             self._last_change = newest
         self._folded = dict(self._db.execute("SELECT name, folded FROM journals").fetchall())
 
+    def _fold_own(self, lines: list[Any], outcome: Outcome) -> None:
+        """Fold what the journal handed over from memory, less what another process has folded from the file."""
+        folded = self._folded
+        if lines and lines[0][8] <= folded.get(lines[0][7], 0):
+            lines = [line for line in lines if line[8] > folded.get(line[7], 0)]
+        size = FLOOD_ROWS if len(lines) > FLOOD_ROWS else BATCH_ROWS
+        for at in range(0, len(lines), size):
+            self._commit(lines[at : at + size], outcome)
+
     def _fold_lines(self, lines: Iterator[Line | Damage], outcome: Outcome) -> None:
-        batch: list[Line | Damage] = []
+        batch: list[Any] = []
         for line in lines:
-            if isinstance(line, Line) and line.end <= self._folded.get(line.segment, 0):
-                continue  # another process folded it from the file meanwhile
             batch.append(line)
             if len(batch) >= BATCH_ROWS:
                 self._commit(batch, outcome)
@@ -221,15 +231,11 @@ class Fold:
         if batch:
             self._commit(batch, outcome)
 
-    def _commit(self, batch: list[Line | Damage], outcome: Outcome) -> None:
+    def _commit(self, batch: list[Any], outcome: Outcome) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             work = _Batch(self._db, self._streams, outcome)
-            for line in batch:
-                if isinstance(line, Line):
-                    work.add(line)
-                else:
-                    work.damaged(line)
+            work.add(batch)
             work.finish()
             self._advance(batch)
             self._db.execute("COMMIT")
@@ -242,10 +248,13 @@ class Fold:
         self._last_change = work.last_change or self._last_change
         outcome.entries += len(batch)
 
-    def _advance(self, batch: list[Line | Damage]) -> None:
+    def _advance(self, batch: list[Any]) -> None:
         ends: dict[str, int] = {}
-        for line in batch:
-            ends[line.segment] = line.end if isinstance(line, Line) else line.offset + len(line.raw) + 1
+        for line in batch if isinstance(batch[0], Damage) or batch[0][7] != batch[-1][7] else batch[-1:]:
+            if isinstance(line, Damage):
+                ends[line.segment] = line.offset + len(line.raw) + 1
+            else:
+                ends[line[7]] = line[8]
         self._folded.update(ends)
         self._db.executemany(
             "INSERT INTO journals VALUES (?,?) ON CONFLICT DO UPDATE SET folded=excluded.folded", list(ends.items())
@@ -265,62 +274,74 @@ class _Batch:
         self._runs: list[list[int]] = []
         self.last_change = 0
 
-    def add(self, line: Line) -> None:
-        name = line.stream
-        stream = self._streams.get(name) or self._open(name, line)
-        seq = line.seq
-        if seq != stream.seq + 1 or not (line.verified or chained(line, stream.head) == line.hash):
-            settled = self._settle(line, stream)
-            if settled is None:
-                return
-            line, name, stream, seq = settled
-        key = stream.num << 32 | seq
-        payload = line.payload
-        if len(payload) > LARGE_BYTES:
-            self._put_large(key, line)
-        else:
-            self._rows.append(
-                (key, line.time_us, line.kind, line.role, payload.decode(), bytes.fromhex(line.hash.decode()))
+    def add(self, batch: list[Any]) -> None:
+        """Take lines in. The loop is the fold's own cost per entry: what is rare has its own method."""
+        rows, runs = self._rows, self._runs
+        name, stream, tally, last = "", None, None, 0
+        for line in batch:
+            if line.__class__ is Damage:
+                self.damaged(line)
+                continue
+            where, seq, time_us, kind, role, raw, digest, _segment, _end, usage, verified = line
+            if where != name or stream is None:
+                name, stream = where, self._streams.get(where) or self._open(where, line)
+                tally, last = self._tally(stream), 0
+            if seq != stream.seq + 1 or not (verified or chained(raw, stream.head) == digest):
+                settled = self._settle(Line(*line), stream)
+                if settled is None:
+                    continue
+                digest, name, stream, seq = settled
+                tally, last = self._tally(stream), 0
+            key = stream.num << 32 | seq
+            payload = payload_of(raw)
+            size = len(payload)
+            text = payload.decode() if size <= LARGE_BYTES else self._put_large(key, payload)
+            rows.append(
+                (
+                    key,
+                    time_us,
+                    kind,
+                    role if kind == "message" and role.__class__ is str else "",
+                    text,
+                    digest.to_bytes(8, "big"),
+                )
             )
-        if seq > stream.seq:
-            stream.seq = seq
-            stream.head = line.hash
-        self._touched[name] = stream
-        runs = self._runs
-        if runs and runs[-1][0] == stream.num and runs[-1][2] == seq - 1:
-            runs[-1][2] = seq
-        else:
-            runs.append([stream.num, seq, seq])
-        if line.kind == "session":
-            self._about(line, name)
-        else:
-            self._count(line, stream)
+            if seq > stream.seq:
+                stream.seq, stream.head = seq, digest
+            if seq == last + 1 and last:
+                runs[-1][2] = seq
+            else:
+                runs.append([stream.num, seq, seq])
+                self._touched[name] = stream
+            last = seq
+            if kind == "session":
+                self._about(time_us, payload, name)
+                tally = self._tally(stream)
+            elif tally is not None:
+                if kind == "message":
+                    tally.messages += 1
+                    if not stream.titled and role == "user":
+                        stream.titled = True
+                        tally.title = title_from(text_of(load(payload)))
+                elif kind == "command":
+                    tally.commands += 1
+                elif kind == "execution":
+                    tally.executions += 1
+                tally.size += size
+                if time_us > tally.last:
+                    tally.last = time_us
+                if usage is not None:
+                    tally.tokens_in += usage[0]
+                    tally.tokens_out += usage[1]
+                    tally.cost += usage[2]
 
-    def _count(self, line: Line, stream: Stream) -> None:
+    def _tally(self, stream: Stream) -> Tally | None:
+        """Return what the batch adds to a session; None for a stream that is none."""
         if not stream.exists:
-            return
-        tally = self._tallies.get(stream.num)
-        if tally is None:
-            tally = self._tallies[stream.num] = Tally()
-        kind = line.kind
-        if kind == "message":
-            tally.messages += 1
-            if not stream.titled and line.role == "user":
-                stream.titled = True
-                tally.title = title_from(text_of(load(line.payload)))
-        elif kind == "command":
-            tally.commands += 1
-        elif kind == "execution":
-            tally.executions += 1
-        tally.size += len(line.payload)
-        if line.time_us > tally.last:
-            tally.last = line.time_us
-        if line.usage is not None:
-            tally.tokens_in += line.usage[0]
-            tally.tokens_out += line.usage[1]
-            tally.cost += line.usage[2]
+            return None
+        return self._tallies.setdefault(stream.num, Tally())
 
-    def _open(self, name: str, line: Line) -> Stream:
+    def _open(self, name: str, line: Any) -> Stream:
         found = self._db.execute(
             "SELECT t.num, t.entries, t.head, s.title <> '', s.num IS NOT NULL"
             " FROM streams t LEFT JOIN sessions s USING (num) WHERE t.id = ?",
@@ -328,56 +349,46 @@ class _Batch:
         ).fetchone()
         if found is None:
             num = self._db.execute("INSERT INTO streams (id) VALUES (?)", (name,)).lastrowid
-            stream = Stream(num, 0, b"", False, False)
+            stream = Stream(num, 0, 0, False, False)
         else:
-            stream = Stream(found[0], found[1], bytes(found[2]).hex().encode(), bool(found[3]), bool(found[4]))
-        if stream.seq == 0 and line.seq == 1:
-            stream.head = self._root(line)
+            stream = Stream(found[0], found[1], int.from_bytes(found[2], "big"), bool(found[3]), bool(found[4]))
+        if stream.seq == 0 and line[1] == 1 and line[3] == "session":  # a fork begins where its parent stood
+            root = load(payload_of(line[5])).get("chained_to")
+            stream.head = int(root, 16) if isinstance(root, str) and len(root) == 16 else 0
         self._streams[name] = stream
         return stream
 
-    def _root(self, line: Line) -> bytes:
-        """Return what a stream's first entry is chained to: nothing, or the entry it was forked from."""
-        if line.kind == "session":
-            data = load(line.payload)
-            root = data.get("chained_to")
-            return root.encode() if isinstance(root, str) else b""
-        return b""
-
-    def _settle(self, line: Line, stream: Stream) -> tuple[Line, str, Stream, int] | None:
+    def _settle(self, line: Line, stream: Stream) -> tuple[int, str, Stream, int] | None:
         """Decide about a line that is not simply the next one of its stream. None: it is there already."""
         there = self._stored(stream, line.seq)
-        digest = bytes.fromhex(line.hash.decode()) if _is_hex(line.hash) else b""
-        if there == digest and digest:
+        if there is not None and there == line.hash:
             return None
-        if line.seq > stream.seq or there is None:
-            if line.seq == stream.seq + 1:  # its hash does not fit: the bytes were changed after they were written
+        if there is None:
+            if line.seq == stream.seq + 1:  # the bytes were changed after they were written
                 self._note_damage(line, "does not fit the hash chain")
             elif line.seq > stream.seq:
                 self._note_damage(line, f"entries {stream.seq + 1} to {line.seq - 1} before it are missing")
-            sound = line if digest else line._replace(hash=chained(line, stream.head))
-            return sound, line.stream, stream, line.seq
+            found = line.hash if line.hash >= 0 else chained(line.raw, stream.head)
+            return found, line.stream, stream, line.seq
         name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
         branch = self._streams.get(name) or self._open(name, line)
         if not branch.exists:
             self._branch(name, branch, line)
         held = self._db.execute(
             "SELECT 1 FROM entries WHERE id BETWEEN ? AND ? AND hash = ?",
-            (branch.num << 32, branch.num + 1 << 32, digest),
+            (branch.num << 32, (branch.num + 1) << 32, max(line.hash, 0).to_bytes(8, "big")),
         ).fetchone()
-        if held is not None:
-            return None
-        return line, name, branch, branch.seq + 1
+        return None if held is not None else (line.hash, name, branch, branch.seq + 1)
 
-    def _stored(self, stream: Stream, seq: int) -> bytes | None:
+    def _stored(self, stream: Stream, seq: int) -> int | None:
         key = stream.num << 32 | seq
         for row in self._rows:
             if row[0] == key:
-                return bytes(row[5])
+                return int.from_bytes(row[5], "big")
         row = self._db.execute(
             "SELECT hash FROM entries WHERE id = ? UNION ALL SELECT hash FROM packed WHERE id = ?", (key, key)
         ).fetchone()
-        return bytes(row[0]) if row else None
+        return int.from_bytes(row[0], "big") if row else None
 
     def _branch(self, name: str, branch: Stream, line: Line) -> None:
         """Make a session row for entries that another process wrote to the same session."""
@@ -391,67 +402,59 @@ class _Batch:
         branch.exists = branch.titled = True
         self._outcome.branched.append(line.stream)
 
-    def _put_large(self, key: int, line: Line) -> None:
+    def _put_large(self, key: int, payload: bytes) -> str:
+        """Keep a large payload compressed and out of line; return what stands for it in the row."""
         from p8.store.pack import compress
 
-        data = load(line.payload)
-        preview: dict[str, Any] = {"$large": len(line.payload)}
-        for name, value in data.items():
+        preview: dict[str, Any] = {"$large": len(payload)}
+        for name, value in load(payload).items():
             if isinstance(value, str):
-                preview[name] = value[:PREVIEW_CHARACTERS]
-            elif isinstance(value, int | float | None):
+                preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
+            elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
                 preview[name] = value
-        try:
-            text = orjson.dumps(preview).decode()
-        except TypeError:
-            text = orjson.dumps({"$large": len(line.payload)}).decode()
-        self._db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(line.payload), compress(line.payload)))
-        self._rows.append((key, line.time_us, line.kind, line.role, text, bytes.fromhex(line.hash.decode())))
+        self._db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
+        return orjson.dumps(preview).decode()
 
-    def _about(self, line: Line, name: str) -> None:
+    def _about(self, time_us: int, payload: bytes, name: str) -> None:
         """Apply what an entry says about a session: its own, or the one it names."""
-        data = load(line.payload)
+        data = load(payload)
         target = data.get("about") or name
         values = data.get("set")
-        values = values if isinstance(values, dict) else {}
         if data.get("what") in {"started", "forked"} and target == name:
-            self._start(line, name)
+            self._start(time_us, data, name)
         known: dict[str, Any] = {}
         rest: dict[str, Any] = {}
-        for key, value in values.items():
+        for key, value in values.items() if isinstance(values, dict) else ():
             kind = COLUMNS.get(key)
             if kind is not None and (value is None or isinstance(value, kind)):
-                known[key] = orjson.dumps(value).decode() if kind is list else value
+                known[key] = orjson.dumps(value).decode() if isinstance(value, list) else value
             else:
                 rest[key] = value
-        if "title" in known:
-            stream = self._streams.get(target)
-            if stream is not None:
-                stream.titled = bool(known["title"])
+        if "title" in known and target in self._streams:
+            self._streams[target].titled = bool(known["title"])
         self._set(target, known, rest)
         if data.get("lease") == "released":
             self._db.execute("DELETE FROM leases WHERE session = ? AND owner = ?", (target, data.get("owner")))
 
-    def _start(self, line: Line, name: str) -> None:
+    def _start(self, time_us: int, data: dict[str, Any], name: str) -> None:
         stream = self._streams[name]
         self._db.execute(
             "INSERT OR IGNORE INTO sessions (num, id, created, last) VALUES (?,?,?,?)",
-            (stream.num, name, line.time_us, line.time_us),
+            (stream.num, name, time_us, time_us),
         )
         stream.exists = True
-        lease = load(line.payload).get("lease")
+        lease = data.get("lease")
         if isinstance(lease, dict):
             self._db.execute(
                 "INSERT OR IGNORE INTO leases VALUES (:session,:owner,:pid,:started,:boot,:host,:heartbeat,1)",
-                {**lease, "session": name, "heartbeat": line.time_us},
+                {**lease, "session": name, "heartbeat": time_us},
             )
         self._outcome.started.append(name)
 
     def _set(self, session: str, known: dict[str, Any], rest: dict[str, Any]) -> None:
-        empty = {"ended": None, "trashed": None, "parent": None, "fork_seq": None}
         if known:
             names = ", ".join(f'"{name}" = ?' for name in known)
-            values = [(empty.get(n, "") if v is None else v) for n, v in known.items()]
+            values = [None if v is None and n in NULLABLE else "" if v is None else v for n, v in known.items()]
             self._db.execute(f"UPDATE sessions SET {names} WHERE id = ?", (*values, session))  # noqa: S608
         if rest:
             row = self._db.execute("SELECT meta FROM sessions WHERE id = ?", (session,)).fetchone()
@@ -475,11 +478,12 @@ class _Batch:
         """Write rows, counters and the list of changes."""
         db = self._db
         rows = self._rows
-        full = len(rows) - len(rows) % GROUP
-        many = INSERT + ",".join([ONE] * GROUP)
-        for at in range(0, full, GROUP):
-            db.execute(many, [value for row in rows[at : at + GROUP] for value in row])
-        db.executemany(INSERT + ONE, rows[full:])
+        for group in (GROUP, 20):
+            many = INSERT + ",".join([ONE] * group)
+            while len(rows) >= group:
+                some, rows = rows[:group], rows[group:]
+                db.execute(many, list(chain.from_iterable(some)))
+        db.executemany(INSERT + ONE, rows)
         for num, tally in self._tallies.items():
             db.execute(
                 "UPDATE sessions SET messages = messages + ?, commands = commands + ?, executions = executions + ?,"
@@ -493,20 +497,12 @@ class _Batch:
             )  # fmt: skip
         db.executemany(
             "UPDATE streams SET entries = ?, head = ? WHERE num = ?",
-            [(s.seq, bytes.fromhex(s.head.decode()), s.num) for s in self._touched.values()],
+            [(s.seq, s.head.to_bytes(8, "big"), s.num) for s in self._touched.values()],
         )
         for num, first, last in self._runs:
             self.last_change = db.execute(
                 "INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, first, last)
             ).lastrowid
-
-
-def _is_hex(digest: bytes) -> bool:
-    try:
-        bytes.fromhex(digest.decode())
-    except ValueError:
-        return False
-    return len(digest) == 32
 
 
 def _size(path: Path) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from p8.errors import StoreError
 from p8.model import Notice
 from p8.store import migrations, pack, repair
-from p8.store.fold import Fold, FoldLock, Outcome
+from p8.store.fold import BATCH_ROWS, Fold, FoldLock, Outcome
 from p8.store.journal import Journal
 from p8.store.leases import HEARTBEAT_S
 from p8.store.pack import Codec
@@ -115,7 +115,9 @@ class Keeper:
             if done and now - beaten >= HEARTBEAT_S:
                 beaten = now
                 self._heartbeat()
-            pause = EVERY_S if done else min(5.0, 0.25 * 2 ** min(self._failures, 5))
+            pause = 0.0 if done and self._journal.backlog > BATCH_ROWS else EVERY_S
+            if not done:
+                pause = min(5.0, 0.25 * 2 ** min(self._failures, 5))
 
     def _tell_ready(self) -> None:
         if not self._ready_told:

@@ -36,7 +36,6 @@ FOLDERS = ("journal", "snapshots", "configs", "cache", "logs", "sockets", "state
 class Durability:
     """How safe this process's entries are at this moment."""
 
-    recorded: int  #: entries written by this process
     unwritten: int  #: entries that exist only in memory: the disk refuses them
     unsynced_bytes: int  #: would be lost by a power cut
     unfolded: bool  #: the database is behind the journal
@@ -69,36 +68,20 @@ class PersistenceManager:
         self._notices: dict[str, Notice] = {}
         self._notice_lock = threading.Lock()
         spill = Path(tempfile.gettempdir()) / f"p8-{os.getuid()}-{hashlib.sha256(bytes(self.home)).hexdigest()[:12]}"
-        self.journal = Journal(self.home / "journal", spill, clock)
+        clock_ns = time.time_ns if clock is now_us else lambda: clock() * 1000
+        self.journal = Journal(self.home / "journal", spill, clock_ns)
         self.journal.on_trouble = self._disk_trouble
+        self.journal.on_first = self.start
+        #: Appends one entry and returns its sequence number and time; see `Journal.append`. An attribute, so that the
+        #: hot path has one call less.
+        self.record = self.journal.append
         self.keeper = Keeper(self.home, self.journal, self.notice, self.clock)
         self._background = background
         self._started = False
         self._closed = False
         self._shared_save: asyncio.Task[None] | None = None
 
-    # recording
-
-    def record(self, stream: str, kind: str, data: dict[str, Any], time_us: int | None = None) -> tuple[int, int]:
-        """
-        Append one entry. When this returns, it survives the death of the process.
-
-        Args:
-            stream: session id, or `~…` for what belongs to no session.
-            kind: a `Kind` value.
-            data: plain values; what JSON cannot hold is kept by `journal.plain`. Not modified.
-            time_us: when it happened, for imported entries; now where none is given.
-
-        Returns:
-            sequence number and time.
-
-        Raises:
-            NotSaved: the disk would not take it; it is kept in memory and retried.
-            UsageError: `stream` is not a stream name.
-        """
-        if not self._started:
-            self._start()
-        return self.journal.append(stream, kind, data, time_us)
+    # making durable
 
     def save(self) -> None:
         """
@@ -121,7 +104,10 @@ class PersistenceManager:
         self._shared_save = None
         await asyncio.get_running_loop().run_in_executor(None, self.save)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Make the home and begin to fold in the background, also what dead processes left. The first entry does it."""
+        if self._started:
+            return
         self._started = True
         try:
             make_home(self.home)
@@ -132,11 +118,6 @@ class PersistenceManager:
             self.notice("home", Notice("error", "home", text, error.hint))
         if self._background and not self._closed:
             self.keeper.start()
-
-    def start(self) -> None:
-        """Begin folding in the background, also what dead processes left, without waiting for the first entry."""
-        if not self._started:
-            self._start()
 
     # reading
 
@@ -196,9 +177,7 @@ class PersistenceManager:
         """Return how safe this process's entries are. Costs no query."""
         journal = self.journal
         stands = [n.text for n in self._notices.values() if n.level != "info"]
-        return Durability(
-            journal.recorded, journal.unwritten, journal.unsynced, journal.unfolded, stands[0] if stands else ""
-        )
+        return Durability(journal.unwritten, journal.unsynced, journal.unfolded, stands[0] if stands else "")
 
     def notices(self) -> list[Notice]:
         """Return what stands now, the worst first."""

@@ -11,14 +11,14 @@ import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import orjson
+from xxhash import xxh3_64_intdigest
 
-from p8.store.journal import GENESIS, Line, _usage
+from p8.store.journal import Line, usage_of
 
-HEADER = 40  #: bytes of `{"h":"` + 32 digits + `",`
+HEADER = 24  #: bytes of `{"h":"` + 16 digits + `",`
 READ_BYTES = 4 << 20
 
 
@@ -90,37 +90,26 @@ def parse(line: bytes, segment: str, begin: int, end: int) -> Line | Damage:
     try:
         entry = orjson.loads(line)
         stream, seq, time_us, kind, data = entry["s"], entry["q"], entry["t"], entry["k"], entry["d"]
-        payload = line[line.index(b',"d":', HEADER) + 5 : -1]
         if not (isinstance(seq, int) and isinstance(time_us, int) and isinstance(data, dict)):
             raise TypeError
         role = data.get("role", "") if kind == "message" else ""
-        usage = _usage(data) if "tokens_out" in data or "cost" in data else None
-        digest = line[6:38]
-        return Line(
-            stream,
-            seq,
-            time_us,
-            kind,
-            role if isinstance(role, str) else "",
-            payload,
-            digest,
-            segment,
-            end,
-            usage,
-            False,
-        )
+        usage = usage_of(data)
+        try:
+            digest = int(entry["h"], 16)
+        except (KeyError, TypeError, ValueError):
+            digest = -1
+        role = role if isinstance(role, str) else ""
+        return Line(stream, seq, time_us, kind, role, line + b"\n", digest, segment, end, usage, False)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         zeros = not line.strip(b"\0")
         return Damage(segment, begin, line, "zeros where an entry was" if zeros else "not an entry")
 
 
-def chained(line: Line, previous: bytes) -> bytes:
-    """Return the hash (32 hexadecimal digits) that `line` must have when it follows `previous`."""
-    body = b'"s":"%b","q":%d,"t":%d,"k":"%b","d":%b}\n' % (
-        line.stream.encode(),
-        line.seq,
-        line.time_us,
-        line.kind.encode(),
-        line.payload,
-    )
-    return blake2b((previous or GENESIS) + body, digest_size=16).hexdigest().encode()
+def payload_of(raw: bytes) -> bytes:
+    """Return the exact JSON of an entry's data from its line."""
+    return raw[raw.index(b',"d":', HEADER) + 5 : -2]
+
+
+def chained(raw: bytes, previous: int) -> int:
+    """Return the hash that a line must have when it follows an entry whose hash is `previous`."""
+    return xxh3_64_intdigest(b"{" + raw.lstrip(b"\n")[HEADER:], previous)

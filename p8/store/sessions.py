@@ -178,18 +178,18 @@ class SessionTable:
         sql = f"SELECT {COLUMNS}{SOURCE} WHERE s.parent = ? AND s.trashed IS NULL ORDER BY s.num"
         return [_row(r) for r in self._readers.all(sql, (session_id,))]
 
-    def head(self, session_id: str) -> tuple[int, bytes]:
-        """Return a stream's last sequence number and hash (32 hexadecimal digits), (0, b"") for an unknown one."""
+    def head(self, session_id: str) -> tuple[int, int]:
+        """Return a stream's last sequence number and hash, (0, 0) for an unknown one."""
         rows = self._readers.all("SELECT entries, head FROM streams WHERE id = ?", (session_id,))
-        return (rows[0][0], bytes(rows[0][1]).hex().encode()) if rows else (0, b"")
+        return (rows[0][0], int.from_bytes(rows[0][1], "big")) if rows else (0, 0)
 
-    def hash_at(self, stream: str, seq: int) -> bytes:
-        """Return the hash (32 hexadecimal digits) of one entry, or b""."""
+    def hash_at(self, stream: str, seq: int) -> int:
+        """Return the hash of one entry, or 0."""
         key = self._num(stream) << 32 | seq
         rows = self._readers.all(
             "SELECT hash FROM entries WHERE id = ? UNION ALL SELECT hash FROM packed WHERE id = ?", (key, key)
         )
-        return bytes(rows[0][0]).hex().encode() if rows else b""
+        return int.from_bytes(rows[0][0], "big") if rows else 0
 
     # transcripts
 
