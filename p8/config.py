@@ -50,9 +50,9 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     file = config.home / "config.toml"
     if file.exists():
         config = replace(config, **_read(file))
-    named = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
+    named: dict[str, Any] = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
-    return replace(config, **named, **({"color": False} if plain else {}))
+    return replace(config, **named, color=config.color and not plain)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -286,7 +286,7 @@ class GitState:
     def from_dict(cls, data: Mapping[str, Any]) -> GitState:
         """Build from `to_dict`'s shape; fields it does not know are dropped."""
         known = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in cls.__dataclass_fields__}
-        return cls(**known)
+        return cls(**known)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +381,7 @@ class IdMaker:
         self._lock = threading.Lock()
 
     def __call__(self) -> str:
+        """Return the next id."""
         with self._lock:
             self._last = max(self._clock(), self._last + 1)
             moment = self._last
@@ -416,4 +417,3 @@ def check_transition(current: Status, wanted: Status, session_id: str) -> None:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-

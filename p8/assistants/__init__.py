@@ -1,0 +1,1 @@
+"""Whatever answers: models and agents, one file each, behind one protocol."""

@@ -1,0 +1,1 @@
+"""P8's own rules. No SQL, no git, no Docker, no terminal."""

@@ -1,0 +1,1 @@
+"""Foreign files: one module a tool, and P8's own lossless archive."""

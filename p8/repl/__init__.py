@@ -1,0 +1,1 @@
+"""The REPL: the only room that knows a terminal."""

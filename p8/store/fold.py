@@ -20,7 +20,8 @@ from typing import Any
 import orjson
 
 from p8.model import text_of, title_from
-from p8.store.journal import Journal, Line, load
+from p8.store.journal import Journal, Line
+from p8.store.plain import load
 from p8.store.segments import Damage, chained, is_orphan, payload_of, read_segment, segments
 
 BATCH_ROWS = 2000
@@ -165,7 +166,7 @@ class Fold:
         for folder in self._folders:
             for path in segments(folder):
                 mine = path.name in own
-                if mine and not gap or not mine and not everything:
+                if (mine and not gap) or (not mine and not everything):
                     continue
                 size = _size(path)
                 start = self._folded.get(path.name, 0)
@@ -328,8 +329,7 @@ class _Batch:
                 elif kind == "execution":
                     tally.executions += 1
                 tally.size += size
-                if time_us > tally.last:
-                    tally.last = time_us
+                tally.last = max(tally.last, time_us)
                 if usage is not None:
                     tally.tokens_in += usage[0]
                     tally.tokens_out += usage[1]
@@ -455,7 +455,7 @@ class _Batch:
         if known:
             names = ", ".join(f'"{name}" = ?' for name in known)
             values = [None if v is None and n in NULLABLE else "" if v is None else v for n, v in known.items()]
-            self._db.execute(f"UPDATE sessions SET {names} WHERE id = ?", (*values, session))  # noqa: S608
+            self._db.execute(f"UPDATE sessions SET {names} WHERE id = ?", (*values, session))
         if rest:
             row = self._db.execute("SELECT meta FROM sessions WHERE id = ?", (session,)).fetchone()
             if row is not None:

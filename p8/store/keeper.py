@@ -73,7 +73,7 @@ class Keeper:
         """Return whether WAL may be used here; says so once where it may not."""
         allowed = wal_allowed(self.path.parent)
         if not allowed:
-            text = f"SQLite {driver.sqlite_version} or this file system is not safe for WAL: slower, equally safe settings are used"
+            text = f"SQLite {driver.sqlite_version} or this file system is not safe for WAL: slower settings are used"
             self._say("sqlite", Notice("info", "sqlite", text, "install pysqlite3 0.6.1 or newer, or move P8_HOME"))
         return allowed
 

@@ -60,9 +60,7 @@ def migrate(db: Any, path: Path, steps: tuple[tuple[int, Step], ...] = STEPS) ->
         for version, step in steps:
             if version > current:
                 step(db)
-        after = _counts(db) if current else {}
-        if any(after.get(table, 0) < count for table, count in before.items()):
-            raise StoreError(f"migration of {path.name} would lose rows: {before} became {after}", "it was not done")
+        _compare(before, _counts(db) if current else {}, path)
         db.execute(f"PRAGMA user_version = {newest}")
         db.execute("COMMIT")
     except BaseException:
@@ -101,3 +99,8 @@ def _counts(db: Any) -> dict[str, int]:
 def _statements(script: str) -> list[str]:
     """Split a script at the semicolons that end its lines; `executescript` would commit."""
     return [part.strip() for part in script.split(";\n") if part.strip()]
+
+
+def _compare(before: dict[str, int], after: dict[str, int], path: Path) -> None:
+    if any(after.get(table, 0) < count for table, count in before.items()):
+        raise StoreError(f"migration of {path.name} would lose rows: {before} became {after}", "it was not done")

@@ -98,8 +98,8 @@ def train(db: Any, now_us: int) -> bool:
     if (db.execute("SELECT sum(bytes) FROM sessions").fetchone()[0] or 0) < TRAIN_MINIMUM_BYTES:
         return False
     keys = [row[0] for row in db.execute("SELECT id FROM entries WHERE kind <> 'session' LIMIT 400000")]
-    chosen = random.Random(len(keys)).sample(keys, min(TRAIN_ROWS, len(keys)))  # noqa: S311
-    samples = [
+    chosen = random.Random(len(keys)).sample(keys, min(TRAIN_ROWS, len(keys)))
+    samples: list[Any] = [
         row[0].encode()
         for key in chosen
         if isinstance((row := db.execute("SELECT data FROM entries WHERE id = ?", (key,)).fetchone())[0], str)
@@ -134,8 +134,7 @@ def pack_one(db: Any, codec: Codec, now_us: int, quiet_us: int = QUIET_US) -> in
             "SELECT id, time, kind, role, data, hash FROM entries WHERE id BETWEEN ? AND ? ORDER BY id", (low, high)
         ).fetchall()
         small = [(*row[:4], codec.pack(row[4]), row[5]) for row in rows]
-        if any(codec.unpack(kept[4], db) != row[4] for kept, row in zip(small, rows, strict=True)):
-            raise StoreError(f"packing session {num} would change it", "it was left as it is")
+        _compare(rows, small, codec, db)
         db.executemany("INSERT INTO packed VALUES (?,?,?,?,?,?)", small)
         db.execute("DELETE FROM entries WHERE id BETWEEN ? AND ?", (low, high))
         db.execute("UPDATE sessions SET packed = ? WHERE num = ?", (newest, num))
@@ -144,3 +143,8 @@ def pack_one(db: Any, codec: Codec, now_us: int, quiet_us: int = QUIET_US) -> in
         db.execute("ROLLBACK")
         raise
     return len(rows)
+
+
+def _compare(rows: list[Any], small: list[Any], codec: Codec, db: Any) -> None:
+    if any(codec.unpack(kept[4], db) != row[4] for kept, row in zip(small, rows, strict=True)):
+        raise StoreError("packing would change an entry", "the session was left as it is")

@@ -24,7 +24,7 @@ class ProjectTable:
         """Return one project. Raises StoreError when the database is out of reach; so do all below."""
         return next(iter(self._select("WHERE id = ?", (project_id,))), None)
 
-    def list(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
         """Return all projects, last used first."""
         return self._select("ORDER BY last DESC")
 

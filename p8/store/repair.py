@@ -58,7 +58,7 @@ def replace(path: Path, alone: bool) -> Report | None:
         source = Path(f"{path}{suffix}")
         if source.exists():
             shutil.copyfile(source, f"{aside}{suffix}")
-            os.chmod(f"{aside}{suffix}", 0o600)
+            Path(f"{aside}{suffix}").chmod(0o600)
     young = path.with_name(f"{path.name}.new-{stamp}")
     saved = salvage(aside, young)
     for suffix in ("-wal", "-shm"):
@@ -104,11 +104,11 @@ def _copy(old: Any, new: Any, table: str) -> int:
     except driver.Error:
         return 0
     names = ", ".join(f'"{c}"' for c in columns)
-    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({','.join('?' * len(columns))})"  # noqa: S608
+    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({','.join('?' * len(columns))})"
     before = new.total_changes
     for order in ("ASC", "DESC"):
         try:
-            for row in old.execute(f"SELECT {names} FROM {table} ORDER BY rowid {order}"):  # noqa: S608
+            for row in old.execute(f"SELECT {names} FROM {table} ORDER BY rowid {order}"):
                 with contextlib.suppress(driver.Error):
                     new.execute(insert, row)
         except (driver.Error, UnicodeDecodeError):

@@ -17,8 +17,8 @@ from typing import Any
 from p8.errors import UsageError
 from p8.model import Hit, SessionRow, text_of, to_us
 from p8.store.fold import LARGE_BYTES
-from p8.store.journal import load
 from p8.store.pack import Codec
+from p8.store.plain import load
 from p8.store.sessions import COLUMNS, SOURCE, SessionTable, _row
 from p8.store.sqlite import Readers
 
@@ -315,10 +315,7 @@ def _marks(text: str, asked: Query) -> tuple[tuple[int, int], ...]:
 
 def searchable(kind: str, data: dict[str, Any]) -> str:
     """Return the text of an entry that can be found."""
-    if kind == "execution":
-        text = f"{data.get('command', '')}\n{data.get('output', '')}"
-    else:
-        text = text_of(data)
+    text = f"{data.get('command', '')}\n{data.get('output', '')}" if kind == "execution" else text_of(data)
     return text[:INDEXED_CHARACTERS].encode("utf-8", "replace").decode()
 
 

@@ -91,7 +91,7 @@ def parse(line: bytes, segment: str, begin: int, end: int) -> Line | Damage:
         entry = orjson.loads(line)
         stream, seq, time_us, kind, data = entry["s"], entry["q"], entry["t"], entry["k"], entry["d"]
         if not (isinstance(seq, int) and isinstance(time_us, int) and isinstance(data, dict)):
-            raise TypeError
+            return Damage(segment, begin, line, "not an entry")
         role = data.get("role", "") if kind == "message" else ""
         usage = usage_of(data)
         try:

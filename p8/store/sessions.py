@@ -9,8 +9,8 @@ import orjson
 
 from p8.errors import Conflict, NotFound, StoreError
 from p8.model import Entry, SessionId, SessionRow, Status
-from p8.store.journal import load
 from p8.store.pack import Codec, expand
+from p8.store.plain import load
 from p8.store.sqlite import Readers
 
 COLUMNS = (
@@ -88,7 +88,8 @@ class SessionTable:
                 )
                 clause.append(f"({column}, s.num) {sign} (?, (SELECT num FROM streams WHERE id = ?))")
                 values += [key, after.id]
-            sql = f"SELECT {COLUMNS}{SOURCE} WHERE {' AND '.join(clause)} ORDER BY {column} {order}, s.num {order} LIMIT ?"
+            found = f"SELECT {COLUMNS}{SOURCE} WHERE {' AND '.join(clause)}"
+            sql = f"{found} ORDER BY {column} {order}, s.num {order} LIMIT ?"
             rows += map(_row, self._readers.all(sql, (*values, limit - len(rows))))
             if len(rows) >= limit:
                 break
@@ -321,7 +322,8 @@ class SessionTable:
             for at in range(0, len(keys), 500):
                 some = list(keys[at : at + 500])
                 marks = ",".join("?" * len(some))
-                sql = f"SELECT id, data FROM entries WHERE id IN ({marks}) UNION ALL SELECT id, data FROM packed WHERE id IN ({marks})"
+                one = f"SELECT id, data FROM {{}} WHERE id IN ({marks})"
+                sql = f"{one.format('entries')} UNION ALL {one.format('packed')}"
                 for key, stored in db.execute(sql, (*some, *some)):
                     try:
                         found[key] = load(stored if isinstance(stored, str) else self._codec.unpack(stored, db))

@@ -20,10 +20,12 @@ from p8.errors import StoreError
 try:
     from pysqlite3 import dbapi2 as driver
 except ImportError:  # a platform without a wheel: the interpreter's own, on the careful settings
-    import sqlite3 as driver  # type: ignore[no-redef]
+    import sqlite3 as driver
+
+__all__ = ["Readers", "connect", "driver", "is_corrupt", "is_local", "is_safe_for_wal", "translate", "wal_allowed"]
 
 LOCAL_FILESYSTEMS = {
-    "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "zfs", "apfs", "hfs", "ramfs", "bcachefs", "jfs",
+    "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "zfs", "apfs", "hfs", "ramfs", "bcachefs", "jfs",
 }  # fmt: skip
 BUSY = re.compile("locked|busy", re.IGNORECASE)
 CORRUPT = re.compile("malformed|not a database|corrupt|unsupported file format|disk image", re.IGNORECASE)
