@@ -6,13 +6,10 @@ A subscriber that raises is logged and stays subscribed; it never disturbs the p
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-log = logging.getLogger("p8.events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +75,6 @@ class Bus:
             try:
                 subscriber(change)
             except Exception:
-                log.exception("a subscriber failed on %s %s", change.kind, change.name)
+                import logging
+
+                logging.getLogger("p8.events").exception("a subscriber failed on %s %s", change.kind, change.name)

@@ -7,8 +7,8 @@ times in the journal and the database are integers, microseconds since 1970 (`_u
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -290,6 +290,18 @@ class GitState:
 
 
 @dataclass(frozen=True, slots=True)
+class Project:
+    """What sessions belong to: a repository, wherever it lies, or a directory."""
+
+    id: ProjectId  #: `<prefix>-<8 hex>`; the same on every machine for a repository
+    name: str
+    root: str  #: where it was last seen
+    root_commit: str = ""
+    remote: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A place to come back to: a position in a conversation and the state of the work at that moment."""
 
@@ -373,7 +385,7 @@ class IdMaker:
     """
 
     def __init__(
-        self, clock: Callable[[], int] = now_us, tail: Callable[[], str] = lambda: secrets.token_hex(2)
+        self, clock: Callable[[], int] = now_us, tail: Callable[[], str] = lambda: os.urandom(2).hex()
     ) -> None:
         self._clock = clock
         self._tail = tail

@@ -10,17 +10,17 @@ against its declared arguments, call it, and differ only in how they ask and how
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import shlex
-from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from p8.errors import UsageError
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from p8.app import App
 
 ENTRY_POINTS = "p8.commands"
@@ -140,7 +140,7 @@ class Result:
     effect: Effect | None = None
 
 
-Run = Callable[["App", Namespace], Result]
+Run = Callable[["App", "Namespace"], Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +156,11 @@ class Command:
     doors: tuple[str, ...] = ("repl", "cli")  #: where it is offered
     hidden: bool = False  #: works, but is not listed
 
-    def parser(self, program: str) -> argparse.ArgumentParser:
+    def parser(self, program: str) -> ArgumentParser:
         """Return an argparse parser; `program` is "/" in the REPL and "p8 " in the shell."""
-        parser = _Parser(
+        import argparse
+
+        parser = _parser_class()(
             prog=f"{program}{self.path}",
             description=self.help,
             epilog="\n".join(["examples:", *(f"  {program}{e}" for e in self.examples)]) if self.examples else None,
@@ -185,10 +187,16 @@ class Command:
         return self.parser(program).parse_args(list(words))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
-        raise UsageError(f"{self.prog}: {message}", usage)
+@lru_cache(1)
+def _parser_class() -> type[ArgumentParser]:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> Any:
+            usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
+            raise UsageError(f"{self.prog}: {message}", usage)
+
+    return Parser
 
 
 def command(
@@ -208,12 +216,52 @@ def command(
     return label
 
 
+#: first word of a command -> the module here that declares it, so that only what is asked for is imported
+BUILT_IN = {
+    "session": "session", "sess": "session", "resume": "session", "checkpoint": "checkpoint", "search": "talk",
+    "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help", "exit": "help", "q": "help",
+    "settings": "help",
+}  # fmt: skip
+
+
 @dataclass
 class Registry:
-    """All commands by path. Open to third parties through entry points `p8.commands`."""
+    """
+    All commands by path. Open to third parties through entry points `p8.commands`.
 
+    Args:
+        plugins: names of entry points to load, comma separated; "all" for every one, nothing for none.
+        tell: told of a plugin that fails; it costs a line, never a start.
+    """
+
+    plugins: str = ""
+    tell: Callable[[str], None] = print
     commands: dict[str, Command] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    _loaded: set[str] = field(default_factory=set)
+
+    def load(self, word: str = "") -> None:
+        """Import what declares the commands that begin with `word`; everything where none is given."""
+        wanted = {BUILT_IN[word]} if word in BUILT_IN else set(BUILT_IN.values())
+        for name in sorted(wanted - self._loaded):
+            self._loaded.add(name)
+            self.add_module(import_module(f"p8.commands.{name}"))
+        if self.plugins and word not in BUILT_IN and "entry points" not in self._loaded:
+            self._loaded.add("entry points")
+            self._load_plugins()
+
+    def _load_plugins(self) -> None:
+        from importlib.metadata import entry_points
+
+        chosen = {name.strip() for name in self.plugins.split(",")}
+        for point in entry_points(group=ENTRY_POINTS):
+            if "all" not in chosen and point.name not in chosen:
+                continue
+            try:
+                loaded = point.load()
+                loaded(self) if callable(loaded) and not isinstance(loaded, Command) else self.add(loaded)
+            except Exception as error:
+                self.tell(f"plugin {point.name} failed and is left out: {type(error).__name__}: {error}")
 
     def add(self, *commands: Command) -> None:
         """Take commands in. A later one does not replace an earlier one of the same path."""
@@ -233,6 +281,8 @@ class Registry:
         Raises:
             UsageError: there is none; the hint names the nearest ones.
         """
+        if words:
+            self.load(words[0])
         for length in (2, 1):
             name = " ".join(words[:length])
             found = self.commands.get(self.aliases.get(name, name))
@@ -242,6 +292,7 @@ class Registry:
 
     def names(self, door: str) -> list[str]:
         """Return the paths offered at a door, sorted, without hidden ones and aliases."""
+        self.load()
         return sorted(path for path, c in self.commands.items() if door in c.doors and not c.hidden)
 
     def split(self, line: str) -> list[str]:
@@ -251,12 +302,16 @@ class Registry:
         Raises:
             UsageError: a quote is not closed.
         """
+        import shlex
+
         try:
             return shlex.split(line)
         except ValueError as error:
             raise UsageError(f"{line[:60]!r}: {error}", "close the quote or put a \\ before it") from error
 
     def _near(self, words: Sequence[str], door: str) -> str:
+        import difflib
+
         known: Iterable[str] = {*self.names(door), *self.aliases}
         near = difflib.get_close_matches(" ".join(words[:2]), known, 3, 0.6) or difflib.get_close_matches(
             words[0] if words else "", known, 3, 0.5

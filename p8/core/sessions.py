@@ -6,7 +6,6 @@ Refuses: SQL, git, containers, the terminal. A session is written to by one proc
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -56,6 +55,7 @@ class SessionManager:
         self._lock = threading.RLock()
         self._titled = False
         self._append = self.store.record
+        self._runs: list[tuple[int, dict[str, Any]]] = []  #: executions, and before how many messages they stand
         self._house = f"~{self.store.leases.me.owner}"
         self.store.keeper.on_ready = self._recover
         self.store.keeper.on_pulse = self._notice_lost
@@ -155,6 +155,7 @@ class SessionManager:
             self.store.journal.adopt(session_id, *self.store.sessions.head(session_id))
             session = self._revive(row)
             self.current = session
+            self._runs = []
             self._titled = bool(row.title)
             self._say("resumed", {"status": "active", "ended": None})
             return session
@@ -186,6 +187,7 @@ class SessionManager:
             failure, seq, at = error, 1, self.store.clock()
         session = Session(session_id, project_name, from_us(at), metadata=about)
         self.current = session
+        self._runs = []
         self._titled = bool(about.get("title"))
         self._publish(Kind.SESSION, name, seq, at, data)
         if failure is not None:
@@ -313,6 +315,7 @@ class SessionManager:
             session.command_history.append(data["command"])  # type: ignore[attr-defined]
         elif kind == "execution":
             session.execution_histories.append(ExecutionHistory.from_dict(data))  # type: ignore[attr-defined]
+            self._runs.append((len(_new(session.conversation_history)), data))
         self._heard(kind, data, seq, at)
 
     def _heard(self, kind: str, data: dict[str, Any], seq: int, at: int) -> None:
@@ -322,6 +325,28 @@ class SessionManager:
             session.metadata["title"] = title_from(text_of(data))
         if self.bus.listening:
             self.bus.publish(Change(kind, kind, session.session_id, seq, at, data))
+
+    def recent(self, limit: int) -> list[tuple[str, dict[str, Any]]]:
+        """
+        Return the current session's newest messages and executions as (kind, data), oldest first.
+
+        What this process recorded is in memory; what came before is read from the store, and left out where that
+        cannot be had now.
+        """
+        session = self.current
+        if session is None:
+            return []
+        history = session.conversation_history
+        new: list[tuple[str, dict[str, Any]]] = [("message", message) for message in _new(history)]
+        for place, data in reversed(self._runs):
+            new.insert(place, ("execution", data))
+        if len(new) >= limit or not isinstance(history, History):
+            return new[-limit:]
+        try:
+            old = history.entries(kinds=("message", "execution"), limit=limit - len(new))
+        except StoreError:
+            old = []
+        return [*((entry.kind, entry.data) for entry in old), *new]
 
     def annotate(self, session_id: str | None = None, **changes: Any) -> None:
         """
@@ -384,6 +409,8 @@ class SessionManager:
 
     async def list_all_sessions_async(self) -> list[SessionId]:
         """Do what `list_all_sessions` does, off the loop."""
+        import asyncio
+
         return await asyncio.to_thread(self.list_all_sessions)
 
     def close(self, *, completed: bool = False) -> None:
@@ -515,6 +542,15 @@ class History(Sequence[Any]):
     def _entries(self, **how: Any) -> list[Entry]:
         return self._read(self._session_id, kinds=(self._kind,), last=self._upto, whole=True, **how)
 
+    def entries(self, kinds: Sequence[str], limit: int) -> list[Entry]:
+        """Return the last `limit` entries of several kinds from before the session was resumed, oldest first."""
+        return self._read(self._session_id, kinds=kinds, last=self._upto, limit=limit, newest=True, whole=True)
+
+    @property
+    def new(self) -> list[Any]:
+        """Return what was recorded since the session was resumed."""
+        return self._new
+
     def __iter__(self) -> Iterator[Any]:
         if self._old is not None:
             yield from self._old
@@ -550,6 +586,11 @@ class History(Sequence[Any]):
 
     def __repr__(self) -> str:
         return f"<History of {self._kind} in {self._session_id}>"
+
+
+def _new(history: Sequence[Any]) -> list[Any]:
+    """Return the part of a history that this process recorded."""
+    return history.new if isinstance(history, History) else history  # type: ignore[return-value]
 
 
 def execution_of(entry: Entry) -> ExecutionHistory:

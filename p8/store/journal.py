@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import threading
 import time
 from collections import deque
@@ -134,7 +133,7 @@ class Journal:
         self._pending: deque[tuple[Any, ...]] = deque()
         self._gap = False
         self._unwritten: list[tuple[str, str, dict[str, Any], int]] = []
-        self._stem = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime())}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._stem = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(3).hex()}"
         self._number = 0
         self._new_names = False
         self._torn = False

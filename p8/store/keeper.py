@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import threading
 import time
@@ -19,14 +18,12 @@ from typing import Any
 
 from p8.errors import StoreError
 from p8.model import Notice
-from p8.store import migrations, pack, repair
+from p8.store import migrations
 from p8.store.fold import BATCH_ROWS, Fold, FoldLock, Outcome
 from p8.store.journal import Journal
 from p8.store.leases import HEARTBEAT_S
 from p8.store.pack import Codec
 from p8.store.sqlite import BUSY, Readers, connect, driver, is_corrupt, translate, wal_allowed
-
-log = logging.getLogger("p8.store")
 
 EVERY_S = 0.05
 LOOK_AROUND_S = 10.0  #: how often the files of other processes are looked at unasked
@@ -125,17 +122,18 @@ class Keeper:
             try:
                 self.on_ready()
             except Exception:
-                log.exception("after the first fold")
+                _log().exception("after the first fold")
 
     def _heartbeat(self) -> None:
         try:
             self.write(self.on_beat, 1.0)
             self.on_pulse()
         except StoreError as error:
-            log.info("heartbeat: %s", error)
+            _log().info("heartbeat: %s", error)
 
     def _idle_work(self) -> bool:
         """Index or pack a little while nothing else is to do; return whether there was something."""
+        from p8.store import pack
         from p8.store.search import index_some
 
         with self._working(0.0, 0.0) as db:
@@ -216,6 +214,8 @@ class Keeper:
 
     def _repair(self, error: Exception) -> None:
         """Keep the damaged file, save what it still holds into a new one; only when no other P8 has it open."""
+        from p8.store import repair
+
         self._let_go()
         self.readers.close()
         try:
@@ -365,6 +365,12 @@ class Keeper:
         self.readers.close()  # before the writer, so that its last checkpoint leaves one plain file
         self._let_go()
         self._lock.close()
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("p8.store")
 
 
 def _inode(path: Path) -> int:

@@ -7,8 +7,6 @@ host, where that cannot be seen, a heartbeat older than a minute counts as gone.
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +39,12 @@ class Holder:
 
 def this_process() -> Holder:
     """Describe the process this runs in."""
-    return Holder(secrets.token_hex(6), os.getpid(), _started(os.getpid()), _boot(), socket.gethostname(), 0, 0)
+    return Holder(os.urandom(6).hex(), os.getpid(), _started(os.getpid()), _boot(), os.uname().nodename, 0, 0)
 
 
 def is_alive(holder: Holder, now_us: int) -> bool:
     """Return whether the process that holds a lease still runs, as far as can be seen from here."""
-    if holder.host != socket.gethostname():
+    if holder.host != os.uname().nodename:
         return now_us - holder.heartbeat_us < SILENT_US
     if holder.boot != _boot():
         return False

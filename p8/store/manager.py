@@ -6,18 +6,17 @@ notice, never a message (ARCHITECTURE, "Recording"). Nothing here knows what a s
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import hashlib
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from xxhash import xxh3_64_hexdigest
 
 from p8.errors import StoreError
 from p8.events import Bus, Change
@@ -26,9 +25,14 @@ from p8.store.journal import Journal
 from p8.store.keeper import Keeper
 from p8.store.leases import Leases
 from p8.store.projects import ProjectTable, Settings
-from p8.store.search import SearchIndex
 from p8.store.sessions import SessionTable
 
+if TYPE_CHECKING:
+    import asyncio
+
+    from p8.store.search import SearchIndex
+
+TEMPORARY = "/tmp"  #: where the journal goes when the home cannot be written to
 FOLDERS = ("journal", "snapshots", "configs", "cache", "logs", "sockets", "states", "models", "trash")
 
 
@@ -67,7 +71,7 @@ class PersistenceManager:
         self.clock = clock
         self._notices: dict[str, Notice] = {}
         self._notice_lock = threading.Lock()
-        spill = Path(tempfile.gettempdir()) / f"p8-{os.getuid()}-{hashlib.sha256(bytes(self.home)).hexdigest()[:12]}"
+        spill = Path(TEMPORARY) / f"p8-{os.getuid()}-{xxh3_64_hexdigest(bytes(self.home))}"
         clock_ns = time.time_ns if clock is now_us else lambda: clock() * 1000
         self.journal = Journal(self.home / "journal", spill, clock_ns)
         self.journal.on_trouble = self._disk_trouble
@@ -78,6 +82,7 @@ class PersistenceManager:
         self.keeper = Keeper(self.home, self.journal, self.notice, self.clock)
         self._background = background
         self._started = False
+        self._settled = False
         self._closed = False
         self._shared_save: asyncio.Task[None] | None = None
 
@@ -94,12 +99,16 @@ class PersistenceManager:
 
     async def save_async(self) -> None:
         """Do what `save` does, off the loop; callers of one turn of the loop share one sync."""
+        import asyncio
+
         task = self._shared_save
         if task is None or task.get_loop() is not asyncio.get_running_loop():
             task = self._shared_save = asyncio.create_task(self._save_soon())
         await asyncio.shield(task)
 
     async def _save_soon(self) -> None:
+        import asyncio
+
         await asyncio.sleep(0)
         self._shared_save = None
         await asyncio.get_running_loop().run_in_executor(None, self.save)
@@ -109,25 +118,32 @@ class PersistenceManager:
         if self._started:
             return
         self._started = True
+        self._settle_home()
+        if self._background and not self._closed:
+            self.keeper.start()
+
+    def _settle_home(self) -> None:
+        """Make the home once; where that cannot be, the journal goes where it can and a notice says so."""
+        if self._settled:
+            return
+        self._settled = True
         try:
             make_home(self.home)
-        except StoreError as error:  # no home, no database; the journal goes where it can
+        except StoreError as error:
             if self.journal.spill is not None:
                 self.journal.folder = self.journal.spill
             text = f"{error.message}: this goes to {self.journal.folder} until it can be written to"
             self.notice("home", Notice("error", "home", text, error.hint))
-        if self._background and not self._closed:
-            self.keeper.start()
 
     # reading
 
     def drain(self, timeout_s: float = 5.0) -> bool:
         """Fold everything that any process has recorded; return whether the database could be reached in time."""
-        with contextlib.suppress(StoreError):
-            make_home(self.home)
+        self._settle_home()
         return self.keeper.drain(timeout_s)
 
     def _ready(self) -> None:
+        self._settle_home()
         self.keeper.ready(2.0)
 
     def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -148,12 +164,14 @@ class PersistenceManager:
     @cached_property
     def search(self) -> SearchIndex:
         """Full text."""
+        from p8.store.search import SearchIndex
+
         return SearchIndex(self.keeper.readers, self.sessions, self._ready, self.keeper.index_for)
 
     @cached_property
     def leases(self) -> Leases:
         """Who may write to a session."""
-        leases = Leases(self.keeper.write, self.keeper.readers.all, self.clock)
+        leases = Leases(self.keeper.write, self.read, self.clock)
         self.keeper.on_beat = leases.beat
         return leases
 

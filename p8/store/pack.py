@@ -7,7 +7,6 @@ Refuses: to touch a session that is active, was used lately, or whose entries do
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from p8.errors import StoreError
@@ -98,6 +97,8 @@ def train(db: Any, now_us: int) -> bool:
     if (db.execute("SELECT sum(bytes) FROM sessions").fetchone()[0] or 0) < TRAIN_MINIMUM_BYTES:
         return False
     keys = [row[0] for row in db.execute("SELECT id FROM entries WHERE kind <> 'session' LIMIT 400000")]
+    import random
+
     chosen = random.Random(len(keys)).sample(keys, min(TRAIN_ROWS, len(keys)))
     samples: list[Any] = [
         row[0].encode()

@@ -1,0 +1,65 @@
+"""Which models there are, and how one is opened. Knows the kinds of assistants; nothing above it does."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from p8.assistants import local
+from p8.assistants.base import Assistant, ModelInfo
+from p8.errors import NotFound
+
+
+class Catalog:
+    """
+    The models of one P8.
+
+    Args:
+        home: P8's home, where the local model is.
+        extra: further assistants by name; tests and plugins bring theirs so.
+    """
+
+    def __init__(self, home: Path, extra: dict[str, Callable[[], Assistant]] | None = None) -> None:
+        self._home = home
+        self._extra = dict(extra or {})
+
+    def models(self) -> list[ModelInfo]:
+        """Return every model, those that are ready first. Imports the llm library where it is installed."""
+        from p8.assistants import llm
+
+        found = [ModelInfo(name, "extra", name, True) for name in self._extra]
+        found += [local.info(self._home), *llm.models()]
+        return sorted(found, key=lambda model: not model.ready)
+
+    def open(self, name: str) -> Assistant:
+        """
+        Return the assistant of that name.
+
+        Raises:
+            NotFound: there is none; the hint names the nearest ones.
+        """
+        if name in self._extra:
+            return self._extra[name]()
+        if name == local.NAME:
+            return local.LocalModel(self._home)
+        from p8.assistants.llm import LlmModel
+
+        try:
+            return LlmModel(name)
+        except NotFound as error:
+            near = difflib.get_close_matches(name, [model.name for model in self.models()], 3, 0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else error.hint
+            raise NotFound(error.message, hint) from error
+
+    def default(self) -> str:
+        """Return a model that can answer now without being asked for: the local one, or nothing."""
+        return local.NAME if local.is_installed(self._home) else next(iter(self._extra), "")
+
+    def installed_local(self) -> bool:
+        """Return whether the offline model is there."""
+        return local.is_installed(self._home)
+
+    def install_local(self, progress: local.Progress) -> None:
+        """Fetch the offline model. Raises AssistantError; nothing is left behind then."""
+        local.install(self._home, progress)

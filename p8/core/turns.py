@@ -1,0 +1,190 @@
+"""One turn: the person's message, recorded and durable before anybody is asked; the answer, recorded however it ends.
+
+The assistant runs in a thread of its own, so that a backend that hangs can be left alone: cancelling returns at once
+and keeps what came. All recording happens on the caller's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from p8.assistants.base import Assistant, Cancel, Chunk, ChunkKind
+from p8.core.sessions import SessionManager
+from p8.errors import AssistantError, P8Error, StoreError
+from p8.model import text_of
+
+POLL_S = 0.05
+OUTPUT_TAIL = 4000  #: characters of a command's output that the assistant sees
+CONTEXT_ENTRIES = 400  #: newest messages and executions considered
+Messages = list[dict[str, Any]]
+
+
+def ask(manager: SessionManager, text: str, **extra: Any) -> None:
+    """
+    Record what the person says and make it survive a power cut, before any assistant is asked.
+
+    Raises:
+        InvalidTransition: no session is current.
+        StoreError: it is not (yet) safe on disk; it is recorded as far as the disk allows, and the turn may go on.
+    """
+    manager.record_message({"role": "user", "content": text, **extra})
+    manager.save_session()
+
+
+def run_turn(
+    manager: SessionManager,
+    assistant: Assistant,
+    cancel: Cancel,
+    *,
+    idle_timeout_s: float,
+    context: Callable[[], Messages] | None = None,
+) -> Iterator[Chunk]:
+    """
+    Stream the answer to the conversation's last message and record it.
+
+    One message is recorded when it ends, whatever ended it: `content`, `model`, `duration_s`, tokens and cost where
+    known, `cancelled` or `error` where that was so. Leaving the iterator early counts as cancelling.
+
+    Args:
+        manager: its current session is answered.
+        assistant: who answers.
+        cancel: set it to stop; what came is kept.
+        idle_timeout_s: how long nothing may come.
+        context: what is sent; `conversation_for` where none is given.
+
+    Raises:
+        AssistantError: it failed, hung or refused. What came before is recorded with the error.
+        InvalidTransition: no session is current.
+    """
+    conversation = context() if context is not None else conversation_for(manager)
+    turn = _Turn(assistant, conversation, cancel, idle_timeout_s)
+    error: P8Error | None = None
+    try:
+        yield from turn
+    except P8Error as failure:
+        error = failure
+        raise
+    finally:
+        if not turn.finished and error is None:
+            cancel.set()
+        with contextlib.suppress(StoreError):  # told by the store as a notice; kept in memory and retried
+            manager.record_message(turn.message(error))
+            manager.save_session()
+
+
+class _Turn:
+    """The answer so far, fed by a worker thread."""
+
+    def __init__(self, assistant: Assistant, conversation: Messages, cancel: Cancel, idle_timeout_s: float) -> None:
+        self._assistant = assistant
+        self._conversation = conversation
+        self._cancel = cancel
+        self._idle_timeout_s = idle_timeout_s
+        self._queue: queue.Queue[Chunk | BaseException | None] = queue.Queue()
+        self._text: list[str] = []
+        self._thought: list[str] = []
+        self._tools: dict[str, dict[str, Any]] = {}
+        self._usage: dict[str, Any] = {}
+        self._started = time.monotonic()
+        self.finished = False
+
+    def __iter__(self) -> Iterator[Chunk]:
+        threading.Thread(target=self._work, name="p8-answer", daemon=True).start()
+        quiet_since = time.monotonic()
+        while not self._cancel.is_set():
+            try:
+                item = self._queue.get(timeout=POLL_S)
+            except queue.Empty:
+                if time.monotonic() - quiet_since > self._idle_timeout_s:
+                    self._cancel.set()
+                    raise AssistantError(
+                        f"{self._assistant.name} sent nothing for {self._idle_timeout_s:.0f} s",
+                        "/retry, or /model another one",
+                    ) from None
+                continue
+            quiet_since = time.monotonic()
+            if item is None:
+                self.finished = True
+                return
+            if isinstance(item, P8Error):
+                raise item
+            if isinstance(item, BaseException):
+                raise AssistantError(
+                    f"{self._assistant.name} failed: {type(item).__name__}: {item}", "/retry, or /model another one"
+                ) from item
+            self._take(item)
+            yield item
+
+    def _work(self) -> None:
+        try:
+            for chunk in self._assistant.stream(self._conversation, self._cancel):
+                self._queue.put(chunk)
+                if self._cancel.is_set():
+                    break
+            self._queue.put(None)
+        except BaseException as error:
+            self._queue.put(error)
+
+    def _take(self, chunk: Chunk) -> None:
+        if chunk.kind is ChunkKind.TEXT:
+            self._text.append(chunk.text)
+        elif chunk.kind is ChunkKind.THOUGHT:
+            self._thought.append(chunk.text)
+        elif chunk.kind is ChunkKind.USAGE:
+            self._usage.update(chunk.data)
+        elif chunk.kind is ChunkKind.TOOL:
+            self._tools.setdefault(str(chunk.data.get("id", len(self._tools))), {}).update(chunk.data)
+
+    def message(self, error: P8Error | None) -> dict[str, Any]:
+        """Return the message to record."""
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": "".join(self._text),
+            "model": self._assistant.name,
+            "duration_s": round(time.monotonic() - self._started, 3),
+            **self._usage,
+        }
+        if self._thought:
+            message["thought"] = "".join(self._thought)
+        if self._tools:
+            message["tools"] = list(self._tools.values())
+        if error is not None:
+            message["error"] = error.message
+        elif not self.finished:
+            message["cancelled"] = True
+        return message
+
+
+def conversation_for(manager: SessionManager, limit: int = CONTEXT_ENTRIES) -> Messages:
+    """
+    Return what an assistant is sent of the current session: its newest messages and what was run between them.
+
+    Answers that failed, or were cancelled before anything came, are left out, so that a retry asks the same again. A
+    command that ran becomes a user's message with its line, exit code and the end of its output.
+    """
+    found = []
+    for kind, data in manager.recent(limit):
+        if kind == "execution":
+            found.append({"role": "user", "content": run_text(data)})
+        elif _worth_sending(data):
+            found.append({"role": str(data.get("role", "user")), "content": text_of(data)})
+    return found
+
+
+def run_text(data: dict[str, Any]) -> str:
+    """Return what an assistant is told of a command that ran."""
+    output = str(data.get("output", ""))
+    cut = "…" if len(output) > OUTPUT_TAIL else ""
+    ran = f"I ran `{data.get('command', '')}` (exit code {data.get('exit_code')})"
+    return f"{ran}:\n```\n{cut}{output[-OUTPUT_TAIL:]}\n```"
+
+
+def _worth_sending(data: dict[str, Any]) -> bool:
+    if data.get("role") != "assistant":
+        return data.get("role") in {"user", "system"}
+    return "error" not in data and bool(data.get("content"))
