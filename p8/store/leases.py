@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p8.errors import Conflict
+from p8.errors import Held
 
 HEARTBEAT_S = 5.0
 SILENT_US = 60_000_000
@@ -87,14 +87,15 @@ class Leases:
             take_over: take it even from a living process; what that one still writes goes to a branch of its own.
 
         Raises:
-            Conflict: a living process holds it.
+            Held: a living process holds it.
             StoreError: the database is out of reach.
         """
 
         def take(db: Any) -> None:
             found = _holder(db.execute(_SELECT, (session_id,)).fetchone())
             if found is not None and found.owner != self.me.owner and not take_over and is_alive(found, self._clock()):
-                raise Conflict(
+                raise Held(
+                    session_id,
                     f"session {session_id} is open in another p8 (process {found.pid} on {found.host})",
                     "view it read-only, take it over, or fork it",
                 )

@@ -1,0 +1,50 @@
+"""What the keys do at the prompt, beyond what prompt_toolkit gives."""
+
+from __future__ import annotations
+
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+from p8.repl.screen import Screen
+
+FENCES = ("```", "~~~")
+
+
+def goes_on(text: str) -> bool:
+    """Return whether Enter should begin a new line: after a backslash, or inside an open code fence."""
+    if text.endswith("\\") and not text.endswith("\\\\"):
+        return True
+    return any(sum(line.lstrip().startswith(f) for line in text.splitlines()) % 2 for f in FENCES)
+
+
+def bindings(screen: Screen) -> KeyBindings:
+    """Return the key bindings of the prompt."""
+    keys = KeyBindings()
+    empty = {"count": 0}
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if not goes_on(buffer.text):
+            buffer.validate_and_handle()
+            return
+        if buffer.text.endswith("\\"):
+            buffer.delete_before_cursor(1)
+        buffer.insert_text("\n")
+
+    @keys.add("escape", "enter")
+    @keys.add("c-j")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("c-c")
+    def _(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+            empty["count"] = 0
+            return
+        empty["count"] += 1
+        if empty["count"] % 2 == 0:
+            run_in_terminal(lambda: screen.line("Ctrl-D or /quit leaves; everything is saved.", "dim"))
+
+    return keys

@@ -1,0 +1,82 @@
+"""The line under the prompt: title, project, branch, model, tokens, and how safe what was typed is.
+
+Made of what is in memory and one small file; no query and no process, as it is drawn at every keystroke.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from p8.repl.screen import clip, escape, width_of
+from p8.workspace import git
+
+if TYPE_CHECKING:
+    from p8.app import App
+
+BRANCH_S = 2.0  #: how long a branch once read is believed
+GAP = "  "
+Part = tuple[str, str]
+
+
+class StatusLine:
+    """
+    Draws the line.
+
+    Args:
+        app: what it speaks of.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._branch = ""
+        self._branch_at = 0.0
+        self.tokens = 0
+
+    def parts(self, width: int) -> list[Part]:
+        """Return (style class, text) pieces that fit `width` columns; what matters least goes first."""
+        title, rest = self._title(), self._fields()
+        while rest and width_of(title) // 2 + sum(width_of(text) + len(GAP) for _, _, text in rest) > width:
+            rest.remove(min(rest))
+        left = width - sum(width_of(text) + len(GAP) for _, _, text in rest) - 1
+        shown: list[Part] = [("class:status.title", clip(title, max(left, 4)))]
+        for _, style, text in sorted(rest, key=lambda field: -field[0]):
+            shown += [("class:status", GAP), (style, text)]
+        return shown
+
+    def _title(self) -> str:
+        session = self._app.sessions.current
+        if session is None:
+            return "new session"
+        return escape(str(session.metadata.get("title") or "untitled"), lines=False)
+
+    def _fields(self) -> list[tuple[int, str, str]]:
+        """Return (importance, style, text)."""
+        app = self._app
+        project = app.project_known
+        state = app.store.durability()
+        fields = [(30, "class:status", project.name if project is not None else app.directory.name)]
+        if self._current_branch():
+            fields.append((20, "class:status", f"⎇ {self._branch}"))
+        fields.append((40, "class:status", app.model or "no model"))
+        if self.tokens:
+            fields.append((10, "class:status", f"{_count(self.tokens)} tokens"))
+        if state.unwritten:
+            fields.append((100, "class:status.bad", f"NOT SAVED: {state.unwritten} only in memory"))
+        elif state.problem:
+            fields.append((100, "class:status.warning", "saved in the journal; database busy"))
+        elif app.sessions.current is not None:
+            fields.append((90, "class:status.good", "saved" if not state.unsynced_bytes else "saved, not synced"))
+        return [(rank, style, escape(text, lines=False)) for rank, style, text in fields]
+
+    def _current_branch(self) -> str:
+        now = time.monotonic()
+        if now - self._branch_at > BRANCH_S:
+            self._branch_at = now
+            branch, commit = git.head(self._app.directory)
+            self._branch = branch or commit[:8]
+        return self._branch
+
+
+def _count(number: int) -> str:
+    return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
