@@ -48,7 +48,11 @@ SHELLS = {
     "bash": """_p8() { local IFS=$'\\n'; COMPREPLY=($(p8 __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)); }
 complete -o default -F _p8 p8
 """,
-    "zsh": """_p8() { local -a found; found=("${(@f)$(p8 __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}"); compadd -a found; }
+    "zsh": """_p8() {
+  local -a found
+  found=("${(@f)$(p8 __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  compadd -a found
+}
 compdef _p8 p8
 """,
 }

@@ -34,7 +34,8 @@ def git_line(state: GitState) -> str:
     return f"{state.branch or 'detached'} {state.commit[:10]} ({said})"
 
 
-@command("checkpoint", "Choose a checkpoint to go back to, as a fork.", Arg("name", "makes one of this name", nargs="*"),
+@command("checkpoint", "Choose a checkpoint to go back to, as a fork.",
+         Arg("name", "makes one of this name", nargs="*"),
          doors=("repl",), examples=("checkpoint", "checkpoint before the refactoring"))  # fmt: skip
 def checkpoint(app: App, args: Namespace) -> Result:
     """Choose a checkpoint, or make one where a name is given."""
@@ -49,7 +50,8 @@ def checkpoint(app: App, args: Namespace) -> Result:
 
 
 @command("checkpoint create", "Mark this place in the conversation, with the state of git.",
-         Arg("name", "what to call it", nargs="*"), doors=("repl",), examples=("checkpoint create tests pass",))  # fmt: skip
+         Arg("name", "what to call it", nargs="*"), doors=("repl",),
+         examples=("checkpoint create tests pass",))  # fmt: skip
 def checkpoint_create(app: App, args: Namespace) -> Result:
     """Make a checkpoint."""
     return _create(app, " ".join(args.name))
@@ -63,7 +65,8 @@ def _create(app: App, name: str) -> Result:
     return Result(plain(made), (said, *((Text(f"git: {problem}", "warning"),) if problem else ())))
 
 
-@command("checkpoint list", "List checkpoints, newest first.", Arg("session", "of this session; all where none", "session", "*"),
+@command("checkpoint list", "List checkpoints, newest first.",
+         Arg("session", "of this session; all where none", "session", "*"),
          examples=("checkpoint list last",))  # fmt: skip
 def checkpoint_list(app: App, args: Namespace) -> Result:
     """List checkpoints."""
@@ -83,7 +86,8 @@ def checkpoint_show(app: App, args: Namespace) -> Result:
     head = found.data.get("head") or {}
     fields = (
         ("id", found.id), ("session", f"{found.session_id}, after entry {found.seq - 1}"),
-        ("made", f"{from_us(found.created_us):%Y-%m-%d %H:%M} UTC"), ("directory", str(found.data.get("directory", ""))),
+        ("made", f"{from_us(found.created_us):%Y-%m-%d %H:%M} UTC"),
+        ("directory", str(found.data.get("directory", ""))),
         ("git", git_line(state)), ("commit", str(head.get("subject", ""))), ("staged", "\n".join(state.staged)),
         ("modified", "\n".join(state.modified)), ("untracked", "\n".join(state.untracked)),
         ("conflicted", "\n".join(state.conflicted)),
@@ -92,7 +96,8 @@ def checkpoint_show(app: App, args: Namespace) -> Result:
 
 
 @command("checkpoint go", "Go back to a checkpoint, as a fork; the session itself stays as it is.",
-         Arg("checkpoint", "name, id or `last`", "checkpoint", "+"), doors=("repl",), examples=("checkpoint go tests pass",))  # fmt: skip
+         Arg("checkpoint", "name, id or `last`", "checkpoint", "+"), doors=("repl",),
+         examples=("checkpoint go tests pass",))  # fmt: skip
 def checkpoint_go(app: App, args: Namespace) -> Result:
     """Go back."""
     found = app.checkpoints.get(" ".join(args.checkpoint))

@@ -37,7 +37,8 @@ def model_list(app: App, args: Namespace) -> Result:
     return Result(data, (Table(("", "MODEL", "FROM", "NOTE"), rows),))
 
 
-@command("model install", "Fetch the offline demonstration model (about 95 MB).", Arg("name", "local", choices=("local",), default="local", nargs="?"),
+@command("model install", "Fetch the offline demonstration model (about 95 MB).",
+         Arg("name", "local", choices=("local",), default="local", nargs="?"),
          examples=("model install local",))  # fmt: skip
 def model_install(app: App, args: Namespace) -> Result:
     """Fetch the local model."""

@@ -124,7 +124,7 @@ def session(app: App, args: Namespace) -> Result:
 )  # fmt: skip
 def session_list(app: App, args: Namespace) -> Result:
     """List sessions."""
-    app.sessions.recover()
+    app.sessions.custody.recover()
     return _listed(app, args)
 
 
@@ -347,7 +347,8 @@ def session_status(app: App, args: Namespace) -> Result:
     return Result(data, (Card("", fields), *(Text(f"{n.text} — {n.hint}", "warning") for n in app.store.notices())))
 
 
-@command("resume", "Go on with an earlier session.", Arg("session", "id, title, words in it, or `last`", "session", "*"),
+@command("resume", "Go on with an earlier session.",
+         Arg("session", "id, title, words in it, or `last`", "session", "*"),
          Arg("--take-over", "even if another p8 has it open", flag=True), doors=("repl",),
          examples=("resume last", "resume parser bug"))  # fmt: skip
 def resume(app: App, args: Namespace) -> Result:

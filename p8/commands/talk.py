@@ -42,7 +42,8 @@ def _plain(hit: Hit) -> dict[str, Any]:
 
 @command("history", "Show what was typed in a session, or in all of this project.",
          Arg("session", "which session; all of this project where none is given or current", "session", "*"),
-         Arg("--limit", "newest so many", default=50, type=int), examples=("history", "history last --limit 10"))  # fmt: skip
+         Arg("--limit", "newest so many", default=50, type=int),
+         examples=("history", "history last --limit 10"))  # fmt: skip
 def history(app: App, args: Namespace) -> Result:
     """Show what was typed."""
     if args.session or app.sessions.current is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, overload
 
+from p8.core.custody import Custody
 from p8.errors import Conflict, InvalidTransition, NotSaved, StoreError
 from p8.events import Change
 from p8.model import (
@@ -45,6 +46,8 @@ class SessionManager:
 
     Attributes:
         current: the session being recorded, or None.
+        custody: who holds which session; finds those whose process died.
+        runs: executions recorded since it became current, and before how many new messages each stands.
     """
 
     def __init__(self, store: PersistenceManager | None = None, *, new_id: Callable[[], str] | None = None) -> None:
@@ -55,10 +58,9 @@ class SessionManager:
         self._lock = threading.RLock()
         self._titled = False
         self._append = self.store.record
-        self._runs: list[tuple[int, dict[str, Any]]] = []  #: executions, and before how many messages they stand
+        self.runs: list[tuple[int, dict[str, Any]]] = []
         self._house = f"~{self.store.leases.me.owner}"
-        self.store.keeper.on_ready = self._recover
-        self.store.keeper.on_pulse = self._notice_lost
+        self.custody = Custody(self.store, self._lost)
 
     # life
 
@@ -149,13 +151,13 @@ class SessionManager:
             self.store.drain()
             row = self.store.sessions.get(session_id)
             if row.status is Status.ACTIVE:  # its process is gone, or has just been relieved of it
-                row = self._abandon(row)
+                row = self.custody.abandon(row)
             check_transition(row.status, Status.ACTIVE, session_id)
             self._put_down()
             self.store.journal.adopt(session_id, *self.store.sessions.head(session_id))
             session = self._revive(row)
             self.current = session
-            self._runs = []
+            self.runs = []
             self._titled = bool(row.title)
             self._say("resumed", {"status": "active", "ended": None})
             return session
@@ -187,7 +189,7 @@ class SessionManager:
             failure, seq, at = error, 1, self.store.clock()
         session = Session(session_id, project_name, from_us(at), metadata=about)
         self.current = session
-        self._runs = []
+        self.runs = []
         self._titled = bool(about.get("title"))
         self._publish(Kind.SESSION, name, seq, at, data)
         if failure is not None:
@@ -315,7 +317,7 @@ class SessionManager:
             session.command_history.append(data["command"])  # type: ignore[attr-defined]
         elif kind == "execution":
             session.execution_histories.append(ExecutionHistory.from_dict(data))  # type: ignore[attr-defined]
-            self._runs.append((len(_new(session.conversation_history)), data))
+            self.runs.append((len(fresh(session.conversation_history)), data))
         self._heard(kind, data, seq, at)
 
     def _heard(self, kind: str, data: dict[str, Any], seq: int, at: int) -> None:
@@ -325,28 +327,6 @@ class SessionManager:
             session.metadata["title"] = title_from(text_of(data))
         if self.bus.listening:
             self.bus.publish(Change(kind, kind, session.session_id, seq, at, data))
-
-    def recent(self, limit: int) -> list[tuple[str, dict[str, Any]]]:
-        """
-        Return the current session's newest messages and executions as (kind, data), oldest first.
-
-        What this process recorded is in memory; what came before is read from the store, and left out where that
-        cannot be had now.
-        """
-        session = self.current
-        if session is None:
-            return []
-        history = session.conversation_history
-        new: list[tuple[str, dict[str, Any]]] = [("message", message) for message in _new(history)]
-        for place, data in reversed(self._runs):
-            new.insert(place, ("execution", data))
-        if len(new) >= limit or not isinstance(history, History):
-            return new[-limit:]
-        try:
-            old = history.entries(kinds=("message", "execution"), limit=limit - len(new))
-        except StoreError:
-            old = []
-        return [*((entry.kind, entry.data) for entry in old), *new]
 
     def annotate(self, session_id: str | None = None, **changes: Any) -> None:
         """
@@ -423,64 +403,13 @@ class SessionManager:
         finally:
             self.store.close()
 
-    # sessions whose process died, sessions taken over
-
-    def recover(self) -> list[SessionId]:
-        """
-        Mark the sessions whose process died as abandoned.
-
-        Returns:
-            their ids.
-
-        Raises:
-            StoreError: the database is out of reach.
-        """
-        found = []
-        for session_id in self.store.leases.left():
-            try:
-                self.store.leases.acquire(session_id)
-                row = self.store.sessions.get(session_id)
-                if row.status is Status.ACTIVE:
-                    self._abandon(row)
-                    found.append(row.id)
-            except Conflict:
-                continue
-            finally:
-                self.store.leases.release(session_id)
-        return found
-
-    def _recover(self) -> None:
-        self.recover()
-        self.bus.publish(Change("store", "ready", time_us=self.store.clock()))
-
-    def _abandon(self, row: SessionRow) -> SessionRow:
-        me = self.store.leases.me.owner
-        data = {"what": "abandoned", "set": {"status": "abandoned"}, "lease": "released", "owner": me}
-        keep = self.store.leases.held(row.id)
-        self.store.journal.adopt(row.id, *self.store.sessions.head(row.id))
-        seq, at = self.store.record(row.id, Kind.SESSION, data)
-        self._publish(Kind.SESSION, "abandoned", seq, at, data, row.id)
-        self.store.drain()
-        if keep:
-            self.store.leases.acquire(row.id, take_over=True)
-        return self.store.sessions.get(row.id)
-
-    def _notice_lost(self) -> None:
-        for session_id in self.store.leases.lost():
-            with self._lock:
-                if self.current is not None and self.current.session_id == session_id:
-                    self.current = None
-            self.bus.publish(Change("lease", "lost", session_id, time_us=self.store.clock()))
-
-    def still_mine(self) -> bool:
-        """Return whether the current session has not been taken over; asks the database where it can."""
-        try:
-            self._notice_lost()
-        except StoreError:
-            return self.current is not None
-        return self.current is not None
-
     # small
+
+    def _lost(self, session_id: str) -> None:
+        """Let go of a session that another process has taken."""
+        with self._lock:
+            if self.current is not None and self.current.session_id == session_id:
+                self.current = None
 
     def _required(self) -> Session:
         if self.current is None:
@@ -588,7 +517,7 @@ class History(Sequence[Any]):
         return f"<History of {self._kind} in {self._session_id}>"
 
 
-def _new(history: Sequence[Any]) -> list[Any]:
+def fresh(history: Sequence[Any]) -> list[Any]:
     """Return the part of a history that this process recorded."""
     return history.new if isinstance(history, History) else history  # type: ignore[return-value]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from p8.assistants.base import Assistant, Cancel, Chunk, ChunkKind
-from p8.core.sessions import SessionManager
+from p8.core.sessions import History, SessionManager, fresh
 from p8.errors import AssistantError, P8Error, StoreError
 from p8.model import text_of
 
@@ -168,12 +168,35 @@ def conversation_for(manager: SessionManager, limit: int = CONTEXT_ENTRIES) -> M
     command that ran becomes a user's message with its line, exit code and the end of its output.
     """
     found = []
-    for kind, data in manager.recent(limit):
+    for kind, data in recent(manager, limit):
         if kind == "execution":
             found.append({"role": "user", "content": run_text(data)})
         elif _worth_sending(data):
             found.append({"role": str(data.get("role", "user")), "content": text_of(data)})
     return found
+
+
+def recent(manager: SessionManager, limit: int) -> list[tuple[str, dict[str, Any]]]:
+    """
+    Return the current session's newest messages and executions as (kind, data), oldest first.
+
+    What this process recorded is in memory; what came before is read from the store, and left out where that cannot be
+    had now.
+    """
+    session = manager.current
+    if session is None:
+        return []
+    history = session.conversation_history
+    new: list[tuple[str, dict[str, Any]]] = [("message", message) for message in fresh(history)]
+    for place, data in reversed(manager.runs):
+        new.insert(place, ("execution", data))
+    if len(new) >= limit or not isinstance(history, History):
+        return new[-limit:]
+    try:
+        old = history.entries(kinds=("message", "execution"), limit=limit - len(new))
+    except StoreError:
+        old = []
+    return [*((entry.kind, entry.data) for entry in old), *new]
 
 
 def run_text(data: dict[str, Any]) -> str:

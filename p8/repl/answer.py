@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
+from typing import Self
 
 from p8.assistants.base import Chunk, ChunkKind
 from p8.repl.markdown import Stream
@@ -32,7 +33,7 @@ class Answer:
         self._thinking = False
         self.tokens = 0
 
-    def __enter__(self) -> Answer:
+    def __enter__(self) -> Self:
         if self._screen.color:
             self._spinner = threading.Thread(target=self._spin, daemon=True)
             self._spinner.start()

@@ -89,7 +89,7 @@ class ReplCompleter(Completer):
 
     def _path(self, word: str) -> Iterator[Completion]:
         folder, _, start = word.rpartition("/")
-        base = Path(os.path.expanduser(folder)) if folder else Path()
+        base = Path(folder).expanduser() if folder else Path()
         where = self._app.directory / base if folder or not word.startswith("/") else Path("/")
         names: list[tuple[str, bool]] = []
         with contextlib.suppress(OSError), os.scandir(where) as entries:

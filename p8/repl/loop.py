@@ -1,7 +1,7 @@
 """The REPL: reads a line, records it, answers or runs it, and saves on every way out.
 
-Signals set flags and never raise, so that nothing is interrupted while it is being recorded. Whatever goes wrong costs a
-line on the screen; the last resort writes the traceback to the log and leaves with everything saved.
+Signals set flags and never raise, so that nothing is interrupted while it is being recorded. Whatever goes wrong
+costs a line on the screen; the last resort writes the traceback to the log and leaves with everything saved.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit import PromptSession
@@ -247,7 +248,8 @@ class Repl:
     def _take(self, line: str) -> None:
         """Record a line, then do what it says."""
         app = self.app
-        app.sessions.still_mine()
+        if app.sessions.current is not None:
+            app.sessions.custody.still_mine(app.sessions.current.session_id)
         with self._kept():
             app.ensure_session()
         if line.startswith("/") and not line.startswith("//"):
@@ -368,7 +370,7 @@ class Repl:
             self.screen.write("\n")
         if done.exit_code:
             self.screen.line(f"exit {done.exit_code} · {done.duration_s:.1f} s", "bad")
-        more = {"cut_bytes": done.cut_bytes} if done.cut_bytes else {}
+        more: dict[str, Any] = {"cut_bytes": done.cut_bytes} if done.cut_bytes else {}
         with self._kept():
             self.app.sessions.record_execution(
                 line, exit_code=done.exit_code, output=done.output, duration_s=done.duration_s,
@@ -376,7 +378,7 @@ class Repl:
             )  # fmt: skip
 
     def _change_directory(self, words: str) -> None:
-        target = (self.app.directory / os.path.expanduser(words or "~")).resolve()
+        target = (self.app.directory / Path(words or "~").expanduser()).resolve()
         if not target.is_dir():
             raise P8Error(f"no directory {target}", "the session stays where it was")
         self.app.move(target)

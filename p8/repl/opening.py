@@ -23,7 +23,7 @@ def wanted(app: App, options: dict[str, Any]) -> SessionRow | None:
     if options.get("resume"):
         return app.store.sessions.resolve(options["resume"], app.project.id)
     if options.get("continue"):
-        app.sessions.recover()
+        app.sessions.custody.recover()
         try:
             return app.store.sessions.resolve("last", app.project.id)
         except NotFound as error:

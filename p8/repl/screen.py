@@ -18,7 +18,8 @@ from p8.model import Notice
 
 #: C0 but tab and newline, DEL, C1, the bidirectional controls, other invisible formatters, surrogates
 HOSTILE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
 )
 STYLES = {
     "dim": "2", "good": "32", "warning": "33", "bad": "31", "title": "1", "accent": "36", "user": "1;36",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from p8.store.search import SearchIndex
 
-TEMPORARY = "/tmp"  #: where the journal goes when the home cannot be written to
+TEMPORARY = "/tmp"  # noqa: S108 #: where the journal goes when the home cannot be written to
 FOLDERS = ("journal", "snapshots", "configs", "cache", "logs", "sockets", "states", "models", "trash")
 
 

@@ -1,0 +1,51 @@
+"""What every test has: a home of its own, and none of the person's environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p8.core.sessions import SessionManager
+from p8.store.manager import PersistenceManager
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(("P8_", "GIT_", "OPENAI", "LLM_")) or name in {"NO_COLOR", "COLUMNS"}:
+            monkeypatch.delenv(name)
+    (tmp_path / "user").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("P8_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[PersistenceManager]:
+    store = PersistenceManager(home, background=False)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def manager(store: PersistenceManager) -> SessionManager:
+    return SessionManager(store)
+
+
+def need(program: str) -> None:
+    """Skip a test whose program is missing; fail it in CI, where nothing may be missing."""
+    if shutil.which(program) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{program} is missing in CI")
+        pytest.skip(f"needs {program}")
