@@ -411,8 +411,9 @@ class Repl:
             self._resume(picked.session_id)
 
     def _resume(self, session_id: str, take_over: bool = False) -> None:
+        before = self.app.store.sessions.get(session_id)
         self.app.sessions.resume_session(session_id, take_over=take_over)
-        self._switched(Switched(session_id, "resumed"))
+        self._switched(Switched(session_id, "resumed"), before)
 
     def _held(self, error: Held) -> None:
         """Offer what can be done with a session that another p8 has open."""
@@ -437,7 +438,7 @@ class Repl:
             elif choice == "take":
                 self._resume(error.session_id, take_over=True)
 
-    def _switched(self, effect: Switched) -> None:
+    def _switched(self, effect: Switched, before: SessionRow | None = None) -> None:
         history = ThreadedHistory(TypedLines(self.app, effect.session_id))
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
@@ -449,7 +450,7 @@ class Repl:
             with contextlib.suppress(P8Error):
                 self.app.switch_model(row.model)
         self._show_tail(row)
-        self._show_changes(row)
+        self._show_changes(before or row)
 
     def _show_tail(self, row: SessionRow) -> None:
         from p8.commands.session import age, entry_views

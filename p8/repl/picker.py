@@ -1,7 +1,7 @@
 """The session picker: full screen, opens at once at any size.
 
-Typing filters by title at once and finds words inside conversations a moment later; the transcript of what
-the cursor is on stands beside the list. Everything that lists and changes is in `picker_state.py`; here are keys and drawing.
+Typing filters by title at once and finds words inside conversations a moment later; the transcript of what the cursor
+is on stands beside the list. What lists and changes is in `picker_state.py`; here are keys and drawing.
 """
 
 from __future__ import annotations

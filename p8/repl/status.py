@@ -40,7 +40,7 @@ class StatusLine:
             rest.remove(min(rest))
         left = width - sum(width_of(text) + len(GAP) for _, _, text in rest) - 1
         shown: list[Part] = [("class:status.title", clip(title, max(left, 4)))]
-        for _, style, text in sorted(rest, key=lambda field: -field[0]):
+        for _, style, text in rest:
             shown += [("class:status", GAP), (style, text)]
         return shown
 

@@ -39,6 +39,8 @@ def is_safe_for_wal(version: tuple[int, ...]) -> bool:
 
 def is_local(path: Path) -> bool:
     """Return whether `path` lies on a file system known to keep locks and shared memory as SQLite needs them."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
     try:
         device = os.stat(path).st_dev
         wanted = f"{os.major(device)}:{os.minor(device)}"

@@ -125,12 +125,13 @@ def git_state(directory: Path) -> GitState:
 def _is_hostile(found: Repository) -> bool:
     """Return whether the repository's own configuration names filters, diff drivers or further files to read."""
     for file in (found.common_dir / "config", found.git_dir / "config.worktree"):
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                if RUNS.search(file.read_bytes()[:1_000_000]):
-                    return True
-            except OSError:
+        try:
+            if RUNS.search(file.read_bytes()[:1_000_000]):
                 return True
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return True
     return False
 
 

@@ -66,7 +66,7 @@ def test_a_flipped_bit_is_seen(journal: Journal) -> None:
     path = journal.own()[0]
     raw = bytearray(path.read_bytes())
     raw[raw.index(b"hello")] ^= 1
-    (line,) = [parse for parse in read_segment(_copy(path, bytes(raw)), 0, True)]
+    (line,) = list(read_segment(_copy(path, bytes(raw)), 0, True))
 
     assert isinstance(line, Line)
     assert chained(line.raw, 0) != line.hash
