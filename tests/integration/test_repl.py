@@ -258,7 +258,7 @@ def test_hostile_text_never_reaches_the_terminal(terminals, home: Path, director
     manager.record_execution(HOSTILE, exit_code=0, output=HOSTILE)
     manager.annotate(tags=["t\x1b[31m"], model=f"m{HOSTILE}")
     manager.close()
-    one = terminals("-r", session.session_id, FAKE_SAYS=HOSTILE)
+    one = terminals("-r", session.session_id, FAKE_SAYS=HOSTILE.replace("\0", ""))
     one.wait("hostile")
     one.line("/session info", "branch")
     one.line("/session list --all", "hostile")

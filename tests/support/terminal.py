@@ -103,7 +103,7 @@ class Terminal:
 
     def hang_up(self) -> None:
         """Close the terminal, as a window is closed: the kernel tells the program, nothing else does."""
-        os.close(self.process.child_fd)
+        self.process.ptyproc.fileobj.close()
         self.process.child_fd = self.process.ptyproc.fd = -1
         self.process.closed = self.process.ptyproc.closed = True
 
