@@ -92,7 +92,6 @@ def make_app(home: Path, directory: Path, *assistants: Assistant, **settings: An
         settings: fields of `Config`.
     """
     from p8.app import App
-
     from p8.config import Config
 
     known = assistants or (FakeAssistant(),)

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.terminal import Terminal
 
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
+from support.terminal import Terminal
 
 HOSTILE = "\x1b[31mred\x1b]0;owned\x07 \x1b]52;c;cm0=\x07 \u202eevil\u202c nul\0 csi\x9b31m bel\x07 bom\ufeff end"
 
