@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.repos import Repo, make_repo
 
 from p8.errors import P8Error
 from p8.workspace import git
+from support.repos import Repo, make_repo
 
 STATUS = ("status",)
 
