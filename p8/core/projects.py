@@ -1,8 +1,9 @@
 """Which project a directory belongs to: identity that survives moving, renaming and cloning.
 
-A repository is known by its first commit and its remote; a plain directory by an extended attribute on it, which moves
-with it (`.ai-sessions/project.json`, where a person put one, goes before both). Nothing else is written to a directory,
-and nothing at all to a home, the root or a temporary folder, which are places and not projects.
+A marker (`.ai-sessions/project.json`, where a person put one) goes before everything. A repository is known by its
+remote and first commit, so its clones and work trees are one project; a plain directory by an extended attribute on
+it, which moves with it. Nothing else is written to a directory, and nothing at all to a home, the root or a temporary
+folder, which are places where things lie and not projects: those go by their path, as does what bears no attribute.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from p8.errors import P8Error, StoreError, UsageError, WorkspaceError
 from p8.model import Project, ProjectId
@@ -23,6 +25,7 @@ ATTRIBUTE = "user.p8.project"
 MARKER = Path(".ai-sessions") / "project.json"
 PREFIX = re.compile(r"[a-z][a-z0-9-]{0,31}")
 ID = re.compile(r"[a-z][a-z0-9-]{0,31}-[0-9a-f]{8}")
+T = TypeVar("T")
 
 
 def check_prefix(prefix: str) -> str:
@@ -57,120 +60,175 @@ class Projects:
     def __init__(self, store: PersistenceManager) -> None:
         self._store = store
         self._unsaved: list[tuple[Project, str, str]] = []
+        self._away = False
 
     def of_directory(self, directory: Path) -> Project:
-        """Return the project of a directory; a new one where it has none yet. Never raises for odd directories."""
+        """
+        Return the project of a directory; a new one where it has none yet. Never raises for odd directories.
+
+        Where the directory is known, this is one look into the store and runs nothing.
+        """
+        self._away = False
+        directory = Path(os.path.realpath(directory))
         found = git.find(directory)
-        root = found.root if found is not None else directory
+        if found is not None and found.root != directory and _is_a_place(found.root):
+            found = None  # dotfiles kept in a repository do not make one project of everything in the home
+        marked = _marked(directory, found.root if found is not None else None)
+        root = marked[1] if marked is not None else found.root if found is not None else directory
+        place = git.shown(str(root))
         stamp = git.stamp(found.common_dir if found is not None else root)
-        known = self._remembered(str(root), stamp)
-        if known is not None:
-            return known
-        project = self._marked(root)
-        if project is None and found is not None:
-            project = self._of_repository(root)
-        if project is None:
-            project = self._of_plain(root)
-        self._remember(replace(project, root=str(root)), str(root), stamp)
-        return replace(project, root=str(root))
-
-    def _remembered(self, place: str, stamp: str) -> Project | None:
-        """Return what was found at this place before, while the same repository or directory stands there."""
-        try:
-            found = self._store.projects.by_place(place)
-        except StoreError:
-            return None
-        if found is None or found[1] != stamp or not stamp:
-            return None
-        project = _project(found[0])
-        if not project.root_commit and git.head(Path(place))[1]:
-            return None  # its first commit has come since
-        return project
-
-    def _marked(self, root: Path) -> Project | None:
-        """Return the project that a marker file names."""
-        import json
-
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            data = json.loads((root / MARKER).read_text("utf-8")[:65536])
-            if isinstance(data.get("id"), str) and ID.fullmatch(data["id"]):
-                return self._stored(data["id"]) or Project(
-                    ProjectId(data["id"]), str(data.get("name") or root.name), str(root)
-                )
-        return None
-
-    def _of_repository(self, root: Path) -> Project | None:
-        try:
-            identity = git.identity(root)
-        except WorkspaceError:
-            return None
-        if identity is None or not identity.root_commit:
-            return None
-        for row in self._find(identity.root_commit):
-            if row["remote"] == identity.remote or not row["remote"] or not identity.remote:
-                project = _project(row)
-                return replace(project, remote=project.remote or identity.remote)
-        earlier = self._at_place(str(root))  # known from before its first commit
-        digest = _digest(f"{identity.root_commit} {identity.remote}".encode())
-        new = earlier or Project(ProjectId(f"{prefix_from(root.name)}-{digest}"), root.name, str(root))
-        return replace(new, root_commit=identity.root_commit, remote=identity.remote)
-
-    def _of_plain(self, root: Path) -> Project:
-        name = root.name or "root"
-        if _is_a_place(root):
-            digest = _digest(os.fsencode(root))
-            return Project(ProjectId(f"{prefix_from(name)}-{digest}"), name, str(root))
-        with contextlib.suppress(OSError, AttributeError):
-            text = os.getxattr(root, ATTRIBUTE).decode("ascii", "replace")
-            if ID.fullmatch(text):
-                return self._stored(text) or Project(ProjectId(text), name, str(root))
-        project = self._at_place(str(root)) or Project(
-            ProjectId(f"{prefix_from(name)}-{os.urandom(4).hex()}"), name, str(root)
-        )
-        try:
-            os.setxattr(root, ATTRIBUTE, project.id.encode())
-        except (OSError, AttributeError):  # known by its path, then
-            digest = _digest(os.fsencode(root))
-            return self._at_place(str(root)) or replace(project, id=ProjectId(f"{prefix_from(name)}-{digest}"))
-        return project
-
-    # the store, which may be out of reach
-
-    def _stored(self, project_id: str) -> Project | None:
-        with contextlib.suppress(StoreError):
-            row = self._store.projects.get(project_id)
-            return _project(row) if row else None
-        return None
-
-    def _find(self, root_commit: str) -> list[dict[str, Any]]:
-        with contextlib.suppress(StoreError):
-            return self._store.projects.find(root_commit)
-        return []
-
-    def _at_place(self, place: str) -> Project | None:
-        """Return a project without a repository's identity that was known at this place."""
-        with contextlib.suppress(StoreError):
-            found = self._store.projects.by_place(place)
-            if found is not None and not found[0]["root_commit"] and not git.find(Path(place)):
-                return None
-            if found is not None and not found[0]["root_commit"]:
-                return _project(found[0])
-        return None
-
-    def _remember(self, project: Project, place: str, stamp: str) -> None:
+        known = self._at(place, stamp)
+        if known is not None and (known.id == marked[0].id if marked else _is_settled(known, root)):
+            return replace(known, root=place)
+        if marked is not None:
+            project = self._stored(marked[0].id) or marked[0]
+        else:
+            project = (self._of_repository(root, found) if found is not None else None) or self._of_plain(root, found)
+        project = replace(project, root=place)
         self._unsaved.append((project, place, stamp))
         self.flush()
+        return project
 
     def flush(self) -> None:
         """Remember what could not be remembered before."""
         with contextlib.suppress(P8Error):
-            while self._unsaved:
-                project, place, stamp = self._unsaved[0]
-                old = self._store.projects.get(project.id)
-                row = {**asdict(project), **({"created": old["created"]} if old else {})}
-                self._store.projects.save(row)
-                self._store.projects.place(place, project.id, stamp)
+            while self._unsaved and not self._away:
+                self._save(*self._unsaved[0])
                 self._unsaved.pop(0)
+
+    def _save(self, project: Project, place: str, stamp: str) -> None:
+        """Write a project down, keeping what has been said of it meanwhile: its name, when it was made, the rest."""
+        old = self._store.projects.get(project.id) or {}
+        new: dict[str, Any] = asdict(project)
+        said: dict[str, Any] = {key: old[key] for key in ("name", "created", "meta") if key in old}
+        found = {key: new[key] or old.get(key, "") for key in ("root_commit", "remote")}
+        self._store.projects.save({**new, **said, **found})
+        self._store.projects.place(place, project.id, stamp)
+
+    # repositories
+
+    def _of_repository(self, root: Path, found: git.Repository) -> Project | None:
+        """Return the project of a repository; None of one that has neither a commit nor a remote yet."""
+        try:
+            identity = git.identity(root)
+        except WorkspaceError:
+            return None
+        if identity is None or not (identity.root_commit or identity.remote):
+            return None
+        row = self._same(identity)
+        if row is not None:
+            project = _project(row)
+        else:
+            new_id = f"{prefix_from(identity.name)}-{_digest((identity.remote or identity.root_commit).encode())}"
+            project = self._earlier(root, found) or Project(ProjectId(new_id), identity.name, "")
+        return replace(
+            project,
+            root_commit=project.root_commit or identity.root_commit, remote=project.remote or identity.remote,
+        )  # fmt: skip
+
+    def _same(self, identity: git.Identity) -> dict[str, Any] | None:
+        """
+        Return the known project that a repository is.
+
+        The same remote decides, even where the first commit differs: a shallow clone does not have it, and a branch
+        with a history of its own has another. Next the same first commit, where one side has no remote to differ by.
+        """
+        rows: list[dict[str, Any]] = self._ask(self._store.projects.all, [])
+        rows.sort(key=lambda row: int(row["created"]))
+        remote, root_commit = identity.remote, identity.root_commit
+        begun = [row for row in rows if root_commit and row["root_commit"] == root_commit]
+        tries = (
+            [row for row in rows if remote and row["remote"] == remote],
+            [row for row in begun if not row["remote"]],
+            [] if remote else begun,
+        )
+        return next((row for fits in tries for row in fits), None)
+
+    # plain directories
+
+    def _of_plain(self, root: Path, found: git.Repository | None) -> Project:
+        name = git.shown(root.name) or "root"
+        by_path = Project(ProjectId(f"{prefix_from(name)}-{_digest(os.fsencode(root))}"), name, "")
+        if _is_a_place(root):
+            return self._stored(by_path.id) or by_path
+        earlier = self._earlier(root, found)
+        if earlier is not None:
+            return earlier
+        wanted = f"{prefix_from(name)}-{os.urandom(4).hex()}"
+        with contextlib.suppress(OSError, AttributeError):
+            try:
+                os.setxattr(root, ATTRIBUTE, wanted.encode(), os.XATTR_CREATE)
+            except FileExistsError:  # another p8 was faster
+                wanted = _attribute(root) or wanted
+            return self._stored(wanted) or Project(ProjectId(wanted), name, "")
+        return self._stored(by_path.id) or by_path
+
+    def _earlier(self, root: Path, found: git.Repository | None) -> Project | None:
+        """Return what a directory was known as while it was no repository, or one without a commit."""
+        bears = "" if _is_a_place(root) else _attribute(root)
+        if bears:
+            return self._stored(bears) or Project(ProjectId(bears), git.shown(root.name) or "root", "")
+        for stamp in {git.stamp(root), git.stamp(found.common_dir) if found is not None else ""}:
+            known = self._at(git.shown(str(root)), stamp)
+            if known is not None and not known.root_commit and not known.remote:
+                return known
+        return None
+
+    # the store, which may be out of reach
+
+    def _ask(self, question: Callable[[], T], otherwise: T) -> T:
+        """Ask the store, unless it has just failed to answer: a prompt waits for it once and not five times."""
+        if not self._away:
+            try:
+                return question()
+            except StoreError:
+                self._away = True
+        return otherwise
+
+    def _at(self, place: str, stamp: str) -> Project | None:
+        """Return the project last seen at a place, if the same directory or repository still stands there."""
+        found = self._ask(lambda: self._store.projects.by_place(place), None)
+        return _project(found[0]) if found is not None and stamp and found[1] == stamp else None
+
+    def _stored(self, project_id: str) -> Project | None:
+        row = self._ask(lambda: self._store.projects.get(project_id), None)
+        return _project(row) if row is not None else None
+
+
+def _is_settled(known: Project, root: Path) -> bool:
+    """Return whether nothing has come that tells more of a project: a first commit."""
+    return bool(known.root_commit or known.remote) or not git.head(root)[1]
+
+
+def _marked(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
+    """Return the project that the nearest marker names, and where it lies; within a repository none above its top."""
+    import json
+
+    for folder in _upwards(directory, top):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            data = json.loads(git.read(folder / MARKER, 65536))
+            if isinstance(data, dict) and isinstance(data.get("id"), str) and ID.fullmatch(data["id"]):
+                name = data.get("name")
+                name = name if isinstance(name, str) and name.strip() else folder.name
+                name = name.encode("utf-8", "replace").decode()[:200]
+                return Project(ProjectId(data["id"]), name, ""), folder
+    return None
+
+
+def _upwards(directory: Path, top: Path | None) -> Iterator[Path]:
+    for folder in (directory, *directory.parents):
+        if top is None and folder != directory and _is_a_place(folder):
+            return
+        yield folder
+        if folder == top:
+            return
+
+
+def _attribute(root: Path) -> str:
+    with contextlib.suppress(OSError, AttributeError):
+        text = os.getxattr(root, ATTRIBUTE).decode("ascii", "replace")
+        return text if ID.fullmatch(text) else ""
+    return ""
 
 
 def _digest(text: bytes) -> str:
@@ -181,9 +239,9 @@ def _digest(text: bytes) -> str:
 
 def _is_a_place(root: Path) -> bool:
     with contextlib.suppress(RuntimeError):
-        if root == Path.home():
+        if root == Path(os.path.realpath(Path.home())):
             return True
-    return root in {Path("/"), Path("/tmp"), Path("/var/tmp")}  # noqa: S108
+    return root in {Path("/"), Path("/tmp"), Path("/var/tmp"), Path("/home"), Path("/root")}  # noqa: S108
 
 
 def _project(row: dict[str, Any]) -> Project:
