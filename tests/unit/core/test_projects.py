@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.repos import Repo, make_repo
 
 from p8.core.projects import ATTRIBUTE, ID, MARKER, Projects, check_prefix, prefix_from
 from p8.errors import StoreError, UsageError
 from p8.store.manager import PersistenceManager
 from p8.workspace import git
+from support.repos import Repo, make_repo
 
 
 @pytest.fixture
