@@ -1,6 +1,7 @@
 """The vocabulary: ids, states and records that every other room speaks in.
 
-Records are frozen and slotted, except `Session`, which is the live object a REPL works on.
+Records are named tuples (a frozen dataclass costs ten times as much to define, at every start), except `Session`, which
+is the live object a REPL works on.
 Nothing here reads a clock, a disk or the environment. Times in records are UTC-aware datetimes;
 times in the journal and the database are integers, microseconds since 1970 (`_us`).
 """
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
 from p8.errors import InvalidTransition, UsageError
 
@@ -181,8 +182,7 @@ _STATUS = {str(status): status for status in Status}
 _SESSION_FIELDS = frozenset(Session.__dataclass_fields__) - {"extra"}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of the journal: something that happened in a session, in its place in the session's hash chain."""
 
     stream: str  #: session id, or `~…` for what belongs to a process and not to a session
@@ -209,8 +209,7 @@ class Entry:
         return text_of(self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRow:
+class SessionRow(NamedTuple):
     """One session as lists show it. Made from counters; no transcript is read."""
 
     id: SessionId
@@ -243,8 +242,7 @@ class SessionRow:
     meta: dict[str, Any]  #: everything else said about the session
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A search result: the entry, its session, and the text around the match."""
 
     session: SessionRow
@@ -257,8 +255,7 @@ class Hit:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class GitState:
+class GitState(NamedTuple):
     """What a repository looked like at one moment. All empty outside a repository."""
 
     branch: str = ""  #: "" when detached
@@ -280,12 +277,12 @@ class GitState:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for the journal."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {name: _plain(getattr(self, name)) for name in self._fields}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GitState:
         """Build from `to_dict`'s shape; fields it does not know are dropped."""
-        known = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in cls.__dataclass_fields__}
+        known = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in cls._fields}
         return cls(**known)  # type: ignore[arg-type]
 
 
@@ -301,8 +298,7 @@ class Project:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A place to come back to: a position in a conversation and the state of the work at that moment."""
 
     id: CheckpointId
@@ -314,8 +310,7 @@ class Checkpoint:
     data: dict[str, Any]  #: everything else recorded with it
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """Something the person should know that is not an error of theirs."""
 
     level: str  #: "info", "warning" or "error"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p8.errors import UsageError
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "p8.commands"
 
 
-@dataclass(frozen=True, slots=True)
-class Arg:
+class Arg(NamedTuple):
     """
     One argument of a command, in argparse's terms.
 
@@ -47,23 +46,20 @@ class Arg:
 # What a command shows. Data, not text: each door draws it its own way.
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """Lines for a person."""
 
     text: str
     style: str = ""  #: "", "dim", "good", "warning", "bad" or "title"
 
 
-@dataclass(frozen=True, slots=True)
-class Markdown:
+class Markdown(NamedTuple):
     """Text in Markdown, as an assistant writes it."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Rows under headings. The last column takes what width is left; cells are plain text, drawn escaped."""
 
     columns: tuple[str, ...]
@@ -71,8 +67,7 @@ class Table:
     empty: str = "Nothing yet."  #: said when there are no rows
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """Names with values, one a line, under a heading."""
 
     title: str
@@ -85,16 +80,14 @@ View = Text | Markdown | Table | Card
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
 
 
-@dataclass(frozen=True, slots=True)
-class OpenPicker:
+class OpenPicker(NamedTuple):
     """Let the person choose a session and resume it."""
 
     query: str = ""
     everywhere: bool = False  #: all projects, not only this one
 
 
-@dataclass(frozen=True, slots=True)
-class Choose:
+class Choose(NamedTuple):
     """Let the person choose one of `options` (value, label, preview), then run `command` with the value appended."""
 
     title: str
@@ -102,37 +95,32 @@ class Choose:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Confirm:
+class Confirm(NamedTuple):
     """Ask before something that cannot be taken back; on yes, run `command`."""
 
     question: str
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Switched:
+class Switched(NamedTuple):
     """The current session is another one now: reload history, title and transcript."""
 
     session_id: str
     reason: str  #: "new", "resumed" or "forked"
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """Ask the assistant again for the last message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
+class Quit(NamedTuple):
     """Leave the REPL."""
 
 
 Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What came of a command. `data` is what `--json` prints and the API returns: plain values only."""
 
     data: Any = None
@@ -143,8 +131,7 @@ class Result:
 Run = Callable[["App", "Namespace"], Result]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A declared command."""
 
     path: str  #: "session rename"; one word or two

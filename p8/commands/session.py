@@ -66,7 +66,7 @@ def target(app: App, words: Sequence[str]) -> SessionRow:
 
 def plain(row: SessionRow) -> dict[str, Any]:
     """Return a session as `--json` prints it."""
-    data = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    data = {name: getattr(row, name) for name in row._fields}
     times = {"created": row.created_us, "last": row.last_us, "ended": row.ended_us, "trashed": row.trashed_us}
     data |= {name: from_us(at).isoformat() if at is not None else None for name, at in times.items()}
     for name in times:
@@ -343,7 +343,7 @@ def session_status(app: App, args: Namespace) -> Result:
         ("home", str(app.store.home)),
         *((("problem", state.problem),) if state.problem else ()),
     )
-    data = {name: getattr(state, name) for name in state.__dataclass_fields__} | {"home": str(app.store.home)}
+    data = {name: getattr(state, name) for name in state._fields} | {"home": str(app.store.home)}
     return Result(data, (Card("", fields), *(Text(f"{n.text} — {n.hint}", "warning") for n in app.store.notices())))
 
 

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from p8.core.reality import differences
 from p8.core.sessions import SessionManager
-from p8.errors import Conflict, NotFound, WorkspaceError
+from p8.errors import Conflict, NotFound, StoreError, WorkspaceError
 from p8.model import Checkpoint, CheckpointId, Entry, GitState, IdMaker, Kind, Session, SessionId
 from p8.workspace import git
+
+
+MOST = 500  #: checkpoints of all sessions are listed, the newest
 
 
 class Checkpoints:
@@ -24,6 +28,7 @@ class Checkpoints:
         sessions: records and forks.
         directory: returns where the person stands.
         git_state: reads a directory's git state.
+        snapshots: keeps the files of a directory and returns what a checkpoint notes of them; none are kept without.
     """
 
     def __init__(
@@ -31,10 +36,12 @@ class Checkpoints:
         sessions: SessionManager,
         directory: Callable[[], Path],
         git_state: Callable[[Path], GitState] = git.git_state,
+        snapshots: Callable[[Path], dict[str, Any]] | None = None,
     ) -> None:
         self._sessions = sessions
         self._directory = directory
         self._git_state = git_state
+        self._snapshots = snapshots
         self._new_id = IdMaker(sessions.store.clock)
 
     def create(self, name: str = "", **more: Any) -> Checkpoint:
@@ -50,29 +57,40 @@ class Checkpoints:
             StoreError: the disk refuses.
         """
         directory = self._directory()
-        problem = ""
-        try:
-            state = self._git_state(directory)
-            commit = dict(git.describe(directory)) if state.commit else {}
-        except WorkspaceError as error:  # the place in the conversation is worth keeping all the same
-            state, commit, problem = GitState(*git.head(directory)), {}, error.message
-        session = self._sessions.current
-        if not name:
-            known = self.list(session.session_id) if session is not None else []
-            name = f"checkpoint {len(known) + 1}"
-        data: dict[str, Any] = {
-            "id": self._new_id(), "name": name, "directory": str(directory), "git": state.to_dict(), **more,
-        }  # fmt: skip
-        if commit:
-            data["head"] = commit
-        if problem:
-            data["git_problem"] = problem
+        data: dict[str, Any] = {"id": self._new_id(), "name": name.strip() or self._next_name()}
+        data |= {"directory": git.shown(str(directory)), **self._work(directory), **more}
         seq = self._sessions.record(Kind.CHECKPOINT, data)
-        self._sessions.annotate(branch=state.branch, commit=state.commit)
+        self._sessions.annotate(directory=data["directory"], branch=data["git"]["branch"], commit=data["git"]["commit"])
         self._sessions.save_session()
         current = self._sessions.current
         assert current is not None
         return _checkpoint(Entry(current.session_id, seq, self._sessions.store.clock(), Kind.CHECKPOINT, data))
+
+    def _next_name(self) -> str:
+        session = self._sessions.current
+        try:
+            known = self.list(session.session_id) if session is not None else []
+        except (NotFound, StoreError):  # not folded yet, and cannot be now
+            return "checkpoint"
+        return f"checkpoint {len(known) + 1}"
+
+    def _work(self, directory: Path) -> dict[str, Any]:
+        """Return the state of the work; what of it cannot be had is said, as the place in the conversation counts."""
+        found: dict[str, Any] = {}
+        try:
+            state = self._git_state(directory)
+            commit = git.describe(directory) if state.commit else {}
+            found |= {"head": commit} if commit else {}
+        except WorkspaceError as error:
+            state = GitState(*git.head(directory))
+            found["git_problem"] = error.message
+        found["git"] = state.to_dict()
+        if self._snapshots is not None:
+            try:
+                found["files"] = self._snapshots(directory)
+            except WorkspaceError as error:
+                found["files_problem"] = error.message
+        return found
 
     def list(self, session_id: str | None = None) -> list[Checkpoint]:
         """
@@ -82,14 +100,10 @@ class Checkpoints:
             NotFound: no such session.
             StoreError: the database is out of reach.
         """
-        store = self._sessions.store
-        if session_id is not None:
-            return [_checkpoint(e) for e in store.sessions.entries(session_id, kinds=(Kind.CHECKPOINT,))][::-1]
-        rows = store.read(
-            "SELECT s.id, e.id & 4294967295 FROM entries e JOIN sessions s ON s.num = e.id >> 32"
-            " WHERE e.kind = 'checkpoint' AND s.trashed IS NULL ORDER BY e.time DESC LIMIT 500"
-        )
-        return [_checkpoint(store.entry(session, seq)) for session, seq in rows]
+        table = self._sessions.store.sessions
+        if session_id is None:
+            return [_checkpoint(entry) for entry in table.checkpoints(MOST)]
+        return [_checkpoint(entry) for entry in table.entries(session_id, kinds=(Kind.CHECKPOINT,), whole=True)][::-1]
 
     def get(self, words: str, session_id: str | None = None) -> Checkpoint:
         """
@@ -116,11 +130,29 @@ class Checkpoints:
         """
         Continue from a checkpoint in a fork of its session. Files and git are left as they are.
 
+        The fork counts as left where the checkpoint was made, so that the reality check says what differs from there.
+
         Raises:
             NotFound: its session is gone.
             StoreError: the database is out of reach.
         """
-        return self._sessions.fork_session(checkpoint.session_id, checkpoint.seq, title=f"↳ {checkpoint.name}")
+        session = self._sessions.fork_session(checkpoint.session_id, checkpoint.seq, title=f"↳ {checkpoint.name}")
+        if checkpoint.git.commit or checkpoint.git.branch:
+            where = str(checkpoint.data.get("directory", ""))
+            self._sessions.annotate(
+                branch=checkpoint.git.branch, commit=checkpoint.git.commit, **({"directory": where} if where else {})
+            )
+        return session
+
+    def diff(self, old: Checkpoint, new: Checkpoint | None = None) -> list[str]:
+        """
+        Return what differs in git between two checkpoints, or a checkpoint and now, a line each.
+
+        Raises:
+            WorkspaceError: what is now cannot be read.
+        """
+        place = self._directory()
+        return differences(old.git, new.git if new is not None else self._git_state(place), place)
 
 
 def _checkpoint(entry: Entry) -> Checkpoint:

@@ -5,6 +5,7 @@ Compares what was recorded with what is there now. Refuses: to change anything, 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from p8.errors import WorkspaceError
@@ -12,6 +13,7 @@ from p8.model import Checkpoint, GitState, SessionRow
 from p8.workspace import git
 
 SHORT = 10
+DETACHED = "none (detached HEAD)"
 
 
 def reality_check(row: SessionRow, directory: Path, checkpoint: Checkpoint | None = None) -> list[str]:
@@ -19,70 +21,112 @@ def reality_check(row: SessionRow, directory: Path, checkpoint: Checkpoint | Non
     Return what differs, a line each; nothing where all is as it was left.
 
     Args:
-        row: the session, with the branch and commit recorded last.
+        row: the session, with the directory, branch and commit recorded last.
         directory: where the person stands now.
         checkpoint: the session's newest one, whose git state is compared in full.
     """
-    lines = []
-    recorded = Path(row.directory) if row.directory else None
-    if recorded is not None and not recorded.is_dir():
-        lines.append(f"its directory is gone: {recorded}")
-    elif recorded is not None and recorded.resolve() != directory.resolve():
-        lines.append(f"it was recorded in {recorded}, you are in {directory}")
-    place = recorded if recorded is not None and recorded.is_dir() else directory
-    branch, commit = git.head(place)
-    if row.branch and branch != row.branch:
-        lines.append(f"branch was {row.branch}, is {branch or 'none (detached HEAD)'}")
-    if row.commit and commit and commit != row.commit:
-        lines.append(f"HEAD was {row.commit[:SHORT]}, is {commit[:SHORT]}{_distance(place, row.commit, commit)}")
-    elif row.commit and not commit:
-        lines.append("the repository is gone" if git.find(place) is None else "the repository has no commit any more")
-    if checkpoint is not None:
-        lines += _differences(checkpoint, place)
+    lines, place = _where(row, directory)
+    if place is None:
+        return lines
+    if (row.branch or row.commit) and git.find(place) is None:
+        return [*lines, "its work tree was removed" if git.is_orphaned(place) else "the repository is gone"]
+    if row.branch or row.commit:
+        lines += _moved(GitState(row.branch, row.commit), GitState(*git.head(place)), place)
+    if checkpoint is not None and checkpoint.git.root:
+        try:
+            now = git.git_state(place)
+        except WorkspaceError:
+            return lines
+        lines += [f"since checkpoint {checkpoint.name!r}: {line}" for line in _changed(checkpoint.git, now)]
     return lines
 
 
-def _distance(place: Path, old: str, new: str) -> str:
-    found = git.find(place)
-    if found is None:
+def _where(row: SessionRow, directory: Path) -> tuple[list[str], Path | None]:
+    """Return what to say of the directory, and where to look for the rest; None where it cannot be looked for."""
+    if not row.directory:
+        return [], directory
+    recorded = Path(row.directory)
+    if not os.path.isdir(recorded):
+        gone = f"its directory is gone: {recorded}"
+        if not _has(directory, row.commit):
+            return [gone], None
+        return [f"{gone}; its repository is in {directory}"], directory
+    if os.path.realpath(recorded) == os.path.realpath(directory):
+        return [], directory
+    here, there = git.find(directory), git.find(recorded)
+    same = here is not None and there is not None and here.common_dir == there.common_dir
+    return [f"it was recorded in {recorded}, you are in {directory}"], directory if same else recorded
+
+
+def _has(directory: Path, commit: str) -> bool:
+    try:
+        return git.has_commit(directory, commit)
+    except WorkspaceError:
+        return False
+
+
+def differences(old: GitState, new: GitState, place: Path | None = None) -> list[str]:
+    """
+    Return what differs between two git states, a line each.
+
+    Args:
+        old, new: the states, in the order of time.
+        place: a directory of the repository, to count the commits between them.
+    """
+    return _moved(old, new, place) + _changed(old, new)
+
+
+def _moved(old: GitState, new: GitState, place: Path | None) -> list[str]:
+    lines = []
+    if old.branch != new.branch:
+        lines.append(f"branch was {old.branch or DETACHED}, is {new.branch or DETACHED}")
+    if old.commit != new.commit:
+        was, now = old.commit[:SHORT] or "none", new.commit[:SHORT] or "none"
+        lines.append(f"HEAD was {was}, is {now}{_distance(place, old.commit, new.commit)}")
+    return lines
+
+
+def _distance(place: Path | None, old: str, new: str) -> str:
+    if place is None or not old or not new:
         return ""
     try:
-        ahead, behind = git.run(found, "rev-list", "--left-right", "--count", f"{new}...{old}").split()
-    except (WorkspaceError, ValueError):
-        return " (the old commit is not there any more)"
-    parts = [f"{int(ahead)} ahead" if int(ahead) else "", f"{int(behind)} behind" if int(behind) else ""]
-    return f" ({', '.join(filter(None, parts))})" if any(parts) else ""
-
-
-def _differences(checkpoint: Checkpoint, place: Path) -> list[str]:
-    old = checkpoint.git
-    if not old.commit:
-        return []
-    try:
-        now = git.git_state(place)
+        counted = git.distance(place, old, new)
     except WorkspaceError:
-        return []
+        return ""
+    if counted is None:
+        return " (the commit it was at is not there any more)"
+    ahead, behind = counted
+    return f" ({', '.join(filter(None, (_commits(ahead, 'ahead'), _commits(behind, 'behind'))))})"
+
+
+def _commits(count: int, how: str) -> str:
+    return f"{count} commit{'s' if count > 1 else ''} {how}" if count else ""
+
+
+def _changed(old: GitState, new: GitState) -> list[str]:
     lines = []
-    if now.stashes != old.stashes:
-        lines.append(f"stashes: {old.stashes} at checkpoint {checkpoint.name!r}, {now.stashes} now")
+    if old.stashes != new.stashes:
+        lines.append(f"stashes were {old.stashes}, are {new.stashes}")
     for what, before, after in (
-        ("changed", _changed(old), _changed(now)),
-        ("untracked", set(old.untracked), set(now.untracked)),
+        ("changed", {*old.staged, *old.modified}, {*new.staged, *new.modified}),
+        ("untracked", set(old.untracked), set(new.untracked)),
+        ("in conflict", set(old.conflicted), set(new.conflicted)),
     ):
-        if before != after:
-            more, less = sorted(after - before), sorted(before - after)
-            parts = [f"{_some(more)} more" if more else "", f"{_some(less)} no longer" if less else ""]
-            lines.append(f"{what} files since checkpoint {checkpoint.name!r}: {', '.join(filter(None, parts))}")
+        more, less = sorted(after - before), sorted(before - after)
+        if more:
+            lines.append(f"{_files(more)} {what}: {_some(more)}")
+        if less:
+            lines.append(f"{_files(less)} no longer {what}: {_some(less)}")
     return lines
 
 
-def _changed(state: GitState) -> set[str]:
-    return {*state.staged, *state.modified, *state.conflicted}
+def _files(paths: list[str]) -> str:
+    return f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
 
 
 def _some(paths: list[str]) -> str:
     shown = ", ".join(paths[:3])
-    return f"{shown} and {len(paths) - 3} others" if len(paths) > 3 else shown
+    return f"{shown} …" if len(paths) > 3 else shown
 
 
 def told(lines: list[str]) -> str:

@@ -251,8 +251,8 @@ class Fold:
 
     def _advance(self, batch: list[Any]) -> None:
         ends: dict[str, int] = {}
-        for line in batch if isinstance(batch[0], Damage) or batch[0][7] != batch[-1][7] else batch[-1:]:
-            if isinstance(line, Damage):
+        for line in batch:
+            if line.__class__ is Damage:
                 ends[line.segment] = line.offset + len(line.raw) + 1
             else:
                 ends[line[7]] = line[8]

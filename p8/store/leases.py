@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from p8.errors import Held
 
@@ -18,8 +17,7 @@ HEARTBEAT_S = 5.0
 SILENT_US = 60_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """The process that holds a session."""
 
     owner: str  #: random name of that process's store

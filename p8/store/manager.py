@@ -11,10 +11,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xxhash import xxh3_64_hexdigest
 
@@ -36,8 +35,7 @@ TEMPORARY = "/tmp"  # noqa: S108 #: where the journal goes when the home cannot 
 FOLDERS = ("journal", "snapshots", "configs", "cache", "logs", "sockets", "states", "models", "trash")
 
 
-@dataclass(frozen=True, slots=True)
-class Durability:
+class Durability(NamedTuple):
     """How safe this process's entries are at this moment."""
 
     unwritten: int  #: entries that exist only in memory: the disk refuses them

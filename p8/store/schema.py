@@ -68,6 +68,7 @@ CREATE TABLE packed (
     data ANY NOT NULL,
     hash BLOB NOT NULL
 ) STRICT;
+CREATE INDEX packed_checkpoints ON packed(id) WHERE kind = 'checkpoint';
 CREATE TABLE dictionaries (id INTEGER PRIMARY KEY, created INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
 CREATE TABLE large (id INTEGER PRIMARY KEY, size INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
 

@@ -10,8 +10,8 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 from xxhash import xxh3_64_intdigest
@@ -22,8 +22,7 @@ HEADER = 24  #: bytes of `{"h":"` + 16 digits + `",`
 READ_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(NamedTuple):
     """Bytes of a journal that are no entry."""
 
     segment: str

@@ -254,6 +254,21 @@ class SessionTable:
             raise NotFound(f"session {session_id} has no entry {seq}")
         return found[0]
 
+    def checkpoints(self, limit: int) -> list[Entry]:
+        """Return the newest checkpoints of all sessions that are not in the trash, newest first, in full."""
+        self._ready()
+        both = " UNION ALL ".join(
+            f"SELECT id, time, kind, role, data FROM {table} WHERE kind = 'checkpoint'"
+            for table in ("entries", "packed")
+        )
+        with self._readers.get() as db:
+            rows = db.execute(
+                f"SELECT s.id, e.* FROM ({both}) e JOIN sessions s ON s.num = e.id >> 32 WHERE s.trashed IS NULL"
+                " ORDER BY e.time DESC, e.id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+            return [self._entry(db, stream, row, True) for stream, *row in rows]
+
     def _lineage(self, session_id: str) -> list[tuple[str, int, int]]:
         """Return (stream, number, last sequence number) from the oldest ancestor down to the session itself."""
         parts: list[tuple[str, int, int]] = []

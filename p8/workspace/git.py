@@ -20,9 +20,8 @@ import re
 import shutil
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from p8.errors import WorkspaceError
 from p8.model import GitState
@@ -50,8 +49,7 @@ PERSONAL = ("core.excludesfile", "core.autocrlf", "core.eol")
 OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(NamedTuple):
     """Where a repository is."""
 
     root: Path  #: the work tree's top
@@ -59,8 +57,7 @@ class Repository:
     common_dir: Path  #: of the repository, the same for all its work trees
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What makes a repository the same one wherever it lies."""
 
     root: Path
