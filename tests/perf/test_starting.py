@@ -26,7 +26,8 @@ def to_prompt(command: list[str], env: dict[str, str], directory: Path) -> float
 
 
 def test_exec_to_a_usable_prompt(home: Path, tmp_path: Path, report) -> None:
-    env = {**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    env = {**environment, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
     home.mkdir(mode=0o700)
     (home / "config.toml").write_text('model = "local"\n')
     times: dict[str, list[float]] = {"p8": [], "bare": []}
