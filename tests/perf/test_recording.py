@@ -16,6 +16,7 @@ import pytest
 from conftest import interleaved
 
 from p8.core.sessions import SessionManager
+from p8.formats.codec import decode, encode
 from p8.model import Session
 from p8.store.manager import PersistenceManager
 from p8.store.sqlite import driver
@@ -158,13 +159,16 @@ def test_serialising_a_small_session(report) -> None:
 
     session = Session("20261121-051359-215286-8118", "demo", datetime.now(UTC))
     data = session.to_dict()
-    found = interleaved({"out": session.to_dict, "back": lambda: Session.from_dict(data)}, rounds=15, calls=3000)
-    report(
-        "to_dict, small session", found["out"], "< 1", "µs", found["out"] < 1, "bound: isoformat and the dict itself"
-    )
-    report(
-        "from_dict, small session", found["back"], "< 1", "µs", found["back"] < 1, "bound: fromisoformat and __init__"
-    )
+    packed = encode(session)
+    cases = {
+        "out": session.to_dict, "back": lambda: Session.from_dict(data), "encode": lambda: encode(session),
+        "decode": lambda: decode(packed), "orjson": lambda: orjson.loads(orjson.dumps(data)),
+    }  # fmt: skip
+    found = interleaved(cases, rounds=15, calls=3000)
+    report("session to bytes", found["encode"], "< 1", "µs", found["encode"] < 1)
+    report("session from bytes", found["decode"], "< 1", "µs", found["decode"] < 1, "bound: making the objects")
+    report("to_dict, small session", found["out"], "watch", "µs", True, f"orjson both ways: {found['orjson']:.2f}")
+    report("from_dict, small session", found["back"], "watch", "µs", True)
 
 
 def test_500_concurrent_operations(home: Path, report) -> None:

@@ -29,7 +29,7 @@ VENDORS = {
     "llm": "p8.assistants", "xllamacpp": "p8.assistants", "docker": "p8.containers", "msgspec": "p8.formats",
 }  # fmt: skip
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
-LAZY = {"rich", "git", "llm", "xllamacpp", "docker", "zstandard", "msgspec", "sqlite_utils"}
+LAZY = {"rich", "git", "llm", "xllamacpp", "docker", "zstandard", "sqlite_utils"}
 
 
 def modules() -> dict[str, Path]:
