@@ -202,14 +202,7 @@ def git_state(directory: Path) -> GitState:
 
 def _overrides(found: Repository) -> list[str] | None:
     """Return the settings that `status` needs in this repository; None where it has no work tree."""
-    text = b""
-    for file in (found.common_dir / "config", found.git_dir / "config.worktree"):
-        try:
-            text += read(file) + b"\n"
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise WorkspaceError(f"git's configuration cannot be read: {error.strerror or error}") from error
+    text = _configuration(found)
     words = text.lower()
     mine = [f"{key}={value}" for key, value in _personal(Path.home()) if key[5:].encode() not in words]
     if len(text) < MOST_BYTES and not SUSPECT.search(text):
@@ -224,6 +217,19 @@ def _overrides(found: Repository) -> list[str] | None:
         )
     off = [f"filter.{name}.{key}" for name in sorted(names) for key in ("clean=", "process=", "required=false")]
     return mine + off
+
+
+def _configuration(found: Repository) -> bytes:
+    """Return the repository's own configuration as it is written. Raises WorkspaceError where git would hang on it."""
+    text = b""
+    for file in (found.common_dir / "config", found.git_dir / "config.worktree"):
+        try:
+            text += read(file) + b"\n"
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise WorkspaceError(f"git's configuration cannot be read: {error.strerror or error}") from error
+    return text
 
 
 def _settings(found: Repository) -> list[tuple[str, str]]:
@@ -321,12 +327,22 @@ def has_commit(directory: Path, commit: str) -> bool:
 
 
 def describe(directory: Path) -> dict[str, str]:
-    """Return what a checkpoint says of HEAD's commit: subject, author, committed. Empty where it cannot be read."""
+    """
+    Return what a checkpoint says of HEAD's commit: subject, author, committed.
+
+    Empty where it cannot be read, and in a repository of 64-digit names, which GitPython does not know.
+    """
     found, commit = find(directory), head(directory)[1]
     if found is None or not commit:
         return {}
     with contextlib.suppress(WorkspaceError):
-        return _described(commit, run(found, "cat-file", "commit", commit))
+        _configuration(found)
+        raw = run(found, "cat-file", "commit", commit, timeout_s=5.0)
+        said = re.search(rb"^encoding (\S+)$", raw.partition(b"\n\n")[0], re.MULTILINE)
+        if said is not None:  # which GitPython overlooks
+            with contextlib.suppress(LookupError):
+                raw = raw.decode(said.group(1).decode("ascii", "replace"), "replace").encode()
+        return _described(commit, raw)
     return {}
 
 
@@ -371,6 +387,7 @@ def identity(directory: Path) -> Identity | None:
     found = find(directory)
     if found is None:
         return None
+    _configuration(found)
     remote = _remote(_settings(found))
     root_commit = ""
     if head(directory)[1] and not _is_shallow(found):
