@@ -21,7 +21,7 @@ import orjson
 
 from p8.model import text_of, title_from
 from p8.store.journal import Journal, Line
-from p8.store.plain import load
+from p8.store.plain import column, load, plain
 from p8.store.segments import Damage, chained, is_orphan, payload_of, read_segment, segments
 
 BATCH_ROWS = 2000
@@ -427,7 +427,7 @@ class _Batch:
         for key, value in values.items() if isinstance(values, dict) else ():
             kind = COLUMNS.get(key)
             if kind is not None and (value is None or isinstance(value, kind)):
-                known[key] = orjson.dumps(value).decode() if isinstance(value, list) else value
+                known[key] = column(value)
             else:
                 rest[key] = value
         if "title" in known and target in self._streams:
@@ -459,9 +459,10 @@ class _Batch:
         if rest:
             row = self._db.execute("SELECT meta FROM sessions WHERE id = ?", (session,)).fetchone()
             if row is not None:
-                meta = orjson.loads(row[0]) | rest
+                meta = load(row[0]) | rest
                 meta = {key: value for key, value in meta.items() if value is not None}
-                self._db.execute("UPDATE sessions SET meta = ? WHERE id = ?", (orjson.dumps(meta).decode(), session))
+                text = orjson.dumps(plain(meta)).decode()
+                self._db.execute("UPDATE sessions SET meta = ? WHERE id = ?", (text, session))
 
     def damaged(self, damage: Damage) -> None:
         """Keep bytes that are no entry, for the doctor, and say so."""

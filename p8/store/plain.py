@@ -65,6 +65,15 @@ def _plain_key(key: Any) -> str:
     return str(key).encode("utf-8", "backslashreplace").decode()
 
 
+def column(value: Any) -> Any:
+    """Return `value` as a column of a session takes it: readable text, lists as JSON; the entry itself has it whole."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return orjson.dumps([column(item) if isinstance(item, str) else plain(item) for item in value]).decode()
+    return value
+
+
 def restore(value: Any) -> Any:
     """Undo `plain`."""
     if isinstance(value, dict):

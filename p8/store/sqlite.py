@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from p8.errors import StoreError
+from p8.store.plain import column
 
 try:
     from pysqlite3 import dbapi2 as driver
@@ -148,7 +149,10 @@ class Readers:
     def all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query. Raises StoreError as `get` does."""
         with self.get() as db:
-            return db.execute(sql, params).fetchall()  # type: ignore[no-any-return]
+            try:
+                return db.execute(sql, params).fetchall()  # type: ignore[no-any-return]
+            except UnicodeEncodeError:  # bytes that are no text, from a command line or a file's name
+                return db.execute(sql, [column(value) for value in params]).fetchall()  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Close the idle connections."""
