@@ -25,7 +25,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 from p8 import __version__
-from p8.commands.registry import Choose, Confirm, OpenPicker, Quit, Result, Retry, Switched
+from p8.commands.registry import Choose, Confirm, Markdown, OpenPicker, Quit, Result, Retry, Switched, Text
 from p8.errors import AssistantError, Held, P8Error, StoreError
 from p8.events import Change
 from p8.model import Notice, SessionRow, Status
@@ -459,7 +459,10 @@ class Repl:
         self.screen.line(f"{row.messages} messages, {age(row.last_us)} ago", "dim")
         kinds = ("message", "execution", "checkpoint")
         for entry in self.app.store.sessions.entries(row.id, kinds=kinds, limit=TAIL_ENTRIES, newest=True):
-            self.screen.draw(*entry_views(entry))
+            # At the start a transcript is shown as it was written: importing the renderer would cost half the start.
+            rendered = "rich.markdown" in sys.modules
+            views = entry_views(entry)
+            self.screen.draw(*(v if rendered or not isinstance(v, Markdown) else Text(v.text) for v in views))
 
     def _show_changes(self, row: SessionRow) -> None:
         from p8.core.reality import told

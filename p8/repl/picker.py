@@ -134,6 +134,8 @@ class Picker:
                 else:
                     self.state.take_hits(query, hits)
             with contextlib.suppress(P8Error):
+                if self.state.total < 0:
+                    self.state.count()
                 item = self.state.current
                 self._preview = self.state.preview()
                 self._previewed = item.row.id if item else ""
@@ -154,7 +156,11 @@ class Picker:
         if self._typing:
             return [("class:query", f"{self._typing}: {escape(self._typed, lines=False)}"), ("class:picked", " ")]
         scope = "all projects" if state.everywhere else escape(self._app.project.name, lines=False)
-        count = f"{len(state.items)}{'' if state.complete else '+'}" if state.query else f"{state.total:,}"
+        count = (
+            f"{len(state.items)}{'' if state.complete else '+'}"
+            if state.query
+            else f"{max(state.total, len(state.items)):,}"
+        )
         where = "" if state.view == "sessions" else f" · {state.view}"
         right = f"{count} · {scope}{where} · {state.sort}{' · tree' if state.tree else ''} "
         room = max(get_app().output.get_size().columns - width_of(right) - 4, 8)

@@ -50,7 +50,7 @@ class PickerState:
     tree: bool = False
     at: int = 0
     items: list[Item] = field(default_factory=list)
-    total: int = 0
+    total: int = -1  #: of the whole list; counted later, as it takes longer the more there are
     complete: bool = False  #: the last page has been loaded
     message: str = ""
     searched: str = ""  #: the query whose hits inside conversations are in the list
@@ -70,12 +70,12 @@ class PickerState:
         chosen = self.current.row.id if self.current else ""
         try:
             rows = self._page(None)
-            self.total = self.app.store.sessions.count(project=self.project, **self._which())
             self.message = ""
         except P8Error as error:
             self.message = error.message
             return
         self.searched = ""
+        self.total = -1
         self.items = self._treed(rows)
         self.complete = len(rows) < PAGE
         self.at = next((i for i, item in enumerate(self.items) if item.row.id == chosen), 0)
@@ -91,6 +91,10 @@ class PickerState:
             return
         self.complete = len(rows) < PAGE
         self.items += [Item(row) for row in rows]
+
+    def count(self) -> None:
+        """Count the whole list. Raises P8Error."""
+        self.total = self.app.store.sessions.count(project=self.project, **self._which())
 
     def _which(self) -> dict[str, Any]:
         return {"archived": self.view == "archived", "trashed": self.view == "trash"}

@@ -25,6 +25,7 @@ from p8.store.sqlite import Readers
 CANDIDATES = 400  #: newest hits that are read and ranked
 PHRASE_SCAN = 4000  #: newest hits of its words among which a phrase is looked for
 UNINDEXED_SCAN = 5000
+ENOUGH = 50  #: hits of whole words with which beginnings of words are not looked for
 INDEX_BATCH = 500
 INDEXED_CHARACTERS = 32_768
 SNIPPET_BEFORE, SNIPPET_AFTER = 50, 110
@@ -196,18 +197,22 @@ class SearchIndex:
         return hits
 
     def _keys(self, asked: Query, session: str, limit: int) -> list[int]:
-        terms = asked.terms
-        match = " ".join(f'"{t}"' for t in terms[:-1])
+        """Return keys of the newest entries that hold every word, newest first."""
+        terms = [f'"{term}"' for term in asked.terms]
+        keys = self._match(" ".join(terms), session, limit)
         prefix = asked.open_end and not (asked.phrases and not asked.words)
-        match = f'{match} "{terms[-1]}"{"*" if prefix else ""}'.strip()
-        clause, params = "", [match]
+        if prefix and len(keys) < ENOUGH:  # the beginning of a word costs a merge of all words that begin so
+            keys = [*keys, *self._match(f"{' '.join(terms)}*", session, limit)]
+        return sorted({*keys, *self._unindexed(asked, session)}, reverse=True)
+
+    def _match(self, match: str, session: str, limit: int) -> list[int]:
+        clause = ""
         if session:
             rows = self._readers.all("SELECT num FROM streams WHERE id = ?", (session,))
             num = rows[0][0] if rows else 0
-            clause = f" AND rowid BETWEEN {num << 32} AND {(num + 1 << 32) - 1}"
+            clause = f" AND rowid BETWEEN {num << 32} AND {((num + 1) << 32) - 1}"
         sql = f"SELECT rowid FROM search WHERE search MATCH ?{clause} ORDER BY rowid DESC LIMIT {int(limit)}"
-        keys = [row[0] for row in self._readers.all(sql, params)]
-        return sorted({*keys, *self._unindexed(asked, session)}, reverse=True)
+        return [row[0] for row in self._readers.all(sql, (match,))]
 
     def _unindexed(self, asked: Query, session: str) -> list[int]:
         """Return keys of entries that the index has not seen yet and that hold every word."""
