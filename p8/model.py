@@ -303,7 +303,7 @@ class Checkpoint(NamedTuple):
 
     id: CheckpointId
     session_id: SessionId
-    seq: int  #: the entry it stands at; the checkpoint itself is the entry after it
+    seq: int  #: of its own entry; a fork from here keeps what stands up to it
     name: str
     created_us: int
     git: GitState

@@ -6,7 +6,8 @@ as it is, and nothing in the project is touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from p8.core.sessions import SessionManager
 from p8.errors import Conflict, NotFound, StoreError, WorkspaceError
 from p8.model import Checkpoint, CheckpointId, Entry, GitState, IdMaker, Kind, Session, SessionId
 from p8.workspace import git
-
 
 MOST = 500  #: checkpoints of all sessions are listed, the newest
 
@@ -109,22 +109,20 @@ class Checkpoints:
         """
         Find the checkpoint a person means: "last", an id or its beginning, a name or its beginning.
 
+        Args:
+            words: what the person said.
+            session_id: whose; where none is given, those of the current session go before all others.
+
         Raises:
             NotFound: nothing fits.
             Conflict: several fit; the hint names them.
+            StoreError: the database is out of reach.
         """
-        known = self.list(session_id)
-        if words in {"", "last"} and known:
-            return known[0]
-        for fits in (
-            [c for c in known if words in {c.id, c.name}],
-            [c for c in known if c.id.startswith(words) or c.name.lower().startswith(words.lower())],
-        ):
-            if len(fits) == 1 or (fits and fits[0].name == words):
-                return fits[0]
-            if fits:
-                raise Conflict(f"{words!r} fits several checkpoints", ", ".join(f"{c.name} ({c.id})" for c in fits[:4]))
-        raise NotFound(f"no checkpoint is called {words!r}", "/checkpoint list shows them")
+        session = self._sessions.current
+        if session_id is None and session is not None:
+            with contextlib.suppress(NotFound):
+                return _fitting(words, self.list(session.session_id))
+        return _fitting(words, self.list(session_id))
 
     def go_back(self, checkpoint: Checkpoint) -> Session:
         """
@@ -144,7 +142,7 @@ class Checkpoints:
             )
         return session
 
-    def diff(self, old: Checkpoint, new: Checkpoint | None = None) -> list[str]:
+    def diff(self, old: Checkpoint, new: Checkpoint | None = None) -> Sequence[str]:
         """
         Return what differs in git between two checkpoints, or a checkpoint and now, a line each.
 
@@ -153,6 +151,22 @@ class Checkpoints:
         """
         place = self._directory()
         return differences(old.git, new.git if new is not None else self._git_state(place), place)
+
+
+def _fitting(words: str, known: Sequence[Checkpoint]) -> Checkpoint:
+    if words in {"", "last"} and known:
+        return known[0]
+    wanted = words.casefold()
+    for fits in (
+        [c for c in known if words in {c.id, c.name}],
+        [c for c in known if c.name.casefold() == wanted],
+        [c for c in known if words and (c.id.startswith(words) or c.name.casefold().startswith(wanted))],
+    ):
+        if len({c.name for c in fits}) == 1:
+            return fits[0]  # of several with one name the newest
+        if fits:
+            raise Conflict(f"{words!r} fits several checkpoints", ", ".join(f"{c.name} ({c.id})" for c in fits[:4]))
+    raise NotFound(f"no checkpoint is called {words!r}", "/checkpoint list shows them")
 
 
 def _checkpoint(entry: Entry) -> Checkpoint:

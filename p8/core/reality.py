@@ -43,10 +43,10 @@ def reality_check(row: SessionRow, directory: Path, checkpoint: Checkpoint | Non
 
 def _where(row: SessionRow, directory: Path) -> tuple[list[str], Path | None]:
     """Return what to say of the directory, and where to look for the rest; None where it cannot be looked for."""
-    if not row.directory:
+    if row.directory in {"", str(directory), git.shown(str(directory))}:
         return [], directory
     recorded = Path(row.directory)
-    if not os.path.isdir(recorded):
+    if not recorded.is_dir():
         gone = f"its directory is gone: {recorded}"
         if not _has(directory, row.commit):
             return [gone], None
@@ -70,7 +70,8 @@ def differences(old: GitState, new: GitState, place: Path | None = None) -> list
     Return what differs between two git states, a line each.
 
     Args:
-        old, new: the states, in the order of time.
+        old: the earlier state.
+        new: the later one.
         place: a directory of the repository, to count the commits between them.
     """
     return _moved(old, new, place) + _changed(old, new)
