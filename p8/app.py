@@ -16,7 +16,7 @@ from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
 from p8.events import Bus
-from p8.model import Notice, Project, Session
+from p8.model import GitState, Notice, Project, Session
 from p8.store.manager import PersistenceManager
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class App:
         self._assistant: Assistant | None = None
         self._lock = threading.Lock()
         self._project: Project | None = None
+        self._noted: tuple[str, Path, GitState] | None = None
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
 
@@ -138,8 +139,21 @@ class App:
         about = {"project": project.id} if project is not None else {}
         return self.sessions.start_session(
             project.name if project is not None else self.directory.name or "/",
-            directory=str(self.directory), branch=branch, commit=commit, model=self._model or "", **about,
+            directory=git.shown(str(self.directory)), branch=branch, commit=commit, model=self._model or "", **about,
         )  # fmt: skip
+
+    def note_place(self) -> None:
+        """Record where the work of the current session stands, so that resuming it can tell what has changed."""
+        session = self.sessions.current
+        if session is None:
+            return
+        from p8.core import reality
+
+        with contextlib.suppress(P8Error):
+            noted = session.session_id, self.directory, reality.place_now(self.directory)
+            if noted != self._noted:
+                self._noted = noted
+                reality.note_place(self.sessions, *noted[1:])
 
     def settle_project(self) -> None:
         """Work out the project and say so of the current session, if it does not know it yet."""
@@ -209,6 +223,7 @@ class App:
         if self._assistant is not None:
             self._assistant.close()
         if "sessions" in self.__dict__:
+            self.note_place()
             self.sessions.close()
         elif "store" in self.__dict__:
             self.store.close()

@@ -1,6 +1,7 @@
 """What has changed since a session was left: said before the first prompt, and told to the assistant (row X4).
 
-Compares what was recorded with what is there now. Refuses: to change anything, or to guess at what was not recorded.
+Compares what was recorded with what is there now. What is there is recorded with each checkpoint, at each resume and
+at each way out. Refuses: to change anything of the work, or to guess at what was not recorded.
 """
 
 from __future__ import annotations
@@ -8,36 +9,77 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from p8.errors import WorkspaceError
-from p8.model import Checkpoint, GitState, SessionRow
+from p8.core.sessions import SessionManager
+from p8.errors import NotFound, WorkspaceError
+from p8.model import GitState, Kind, SessionRow
 from p8.workspace import git
 
 SHORT = 10
+LEAVING_S = 3.0  #: how long git may take where somebody waits for P8 to begin or end
+LOOK_BACK = 50  #: newest things said about a session among which its last git state is looked for
 DETACHED = "none (detached HEAD)"
 
 
-def reality_check(row: SessionRow, directory: Path, checkpoint: Checkpoint | None = None) -> list[str]:
+def place_now(directory: Path) -> GitState:
+    """Return how a directory stands; of one where git fails or is slow only branch and commit, and no `root`."""
+    try:
+        return git.git_state(directory, LEAVING_S)
+    except WorkspaceError:
+        return GitState(*git.head(directory))
+
+
+def note_place(sessions: SessionManager, directory: Path, state: GitState) -> None:
+    """
+    Record of the current session where the work stands. It moves the session in no list.
+
+    Raises:
+        InvalidTransition: no session is current.
+        NotSaved: the disk refuses; it is kept in memory and retried.
+    """
+    where = {"directory": git.shown(str(directory)), "branch": state.branch, "commit": state.commit}
+    if sessions.current is not None:
+        known = sessions.current.metadata
+        if state == GitState() and all(known.get(name) == value for name, value in where.items()):
+            return
+        known.update(where)
+    sessions.record(Kind.SESSION, {"what": "stands", "set": where, "git": state.to_dict()})
+
+
+def last_state(sessions: SessionManager, session_id: str) -> GitState | None:
+    """
+    Return the git state recorded last in a session: when it was left, or by a checkpoint. None where there is none.
+
+    Raises:
+        StoreError: the database is out of reach.
+    """
+    kinds = (Kind.SESSION, Kind.CHECKPOINT)
+    try:
+        table = sessions.store.sessions
+        entries = table.entries(session_id, kinds=kinds, limit=LOOK_BACK, newest=True, whole=True)
+    except NotFound:
+        return None
+    return next((GitState.from_dict(e.data["git"]) for e in entries[::-1] if isinstance(e.data.get("git"), dict)), None)
+
+
+def reality_check(row: SessionRow, directory: Path, recorded: GitState | None = None) -> list[str]:
     """
     Return what differs, a line each; nothing where all is as it was left.
 
     Args:
         row: the session, with the directory, branch and commit recorded last.
         directory: where the person stands now.
-        checkpoint: the session's newest one, whose git state is compared in full.
+        recorded: the git state recorded last, whose files and stashes are compared too.
     """
     lines, place = _where(row, directory)
     if place is None:
         return lines
     if (row.branch or row.commit) and git.find(place) is None:
         return [*lines, "its work tree was removed" if git.is_orphaned(place) else "the repository is gone"]
+    now = place_now(place) if recorded is not None and recorded.root else GitState(*git.head(place))
     if row.branch or row.commit:
-        lines += _moved(GitState(row.branch, row.commit), GitState(*git.head(place)), place)
-    if checkpoint is not None and checkpoint.git.root:
-        try:
-            now = git.git_state(place)
-        except WorkspaceError:
-            return lines
-        lines += [f"since checkpoint {checkpoint.name!r}: {line}" for line in _changed(checkpoint.git, now)]
+        lines += _moved(GitState(row.branch, row.commit), now, place)
+    if recorded is not None and recorded.root and now.root:
+        lines += _changed(recorded, now)
     return lines
 
 

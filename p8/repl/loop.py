@@ -475,6 +475,7 @@ class Repl:
         if lines and self.app.sessions.current is not None:
             with self._kept():
                 self.app.sessions.record_message({"role": "system", "content": told(lines)})
+        self.app.note_place()
 
     # the rest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from p8.core.reality import reality_check
+from p8.core.reality import last_state, reality_check
 from p8.errors import NotFound, P8Error, StoreError
 from p8.model import Session, SessionRow
 
@@ -42,7 +42,6 @@ def open_session(app: App, options: dict[str, Any]) -> Session | None:
 def changes_since(app: App, row: SessionRow) -> list[str]:
     """Return what has changed around a session since it was left (see `reality_check`). Never raises."""
     try:
-        known = app.checkpoints.list(row.id)
-        return reality_check(row, app.directory, known[0] if known else None)
+        return reality_check(row, app.directory, last_state(app.sessions, row.id))
     except (P8Error, StoreError):
         return []

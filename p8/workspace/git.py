@@ -180,7 +180,7 @@ def shown(text: str) -> str:
 # what differs, from one `git status`
 
 
-def git_state(directory: Path) -> GitState:
+def git_state(directory: Path, timeout_s: float = TIMEOUT_S) -> GitState:
     """
     Return the whole state: branch, commit, what differs, what upstream has, stashes. Empty outside a repository.
 
@@ -197,7 +197,7 @@ def git_state(directory: Path) -> GitState:
     if settings is None:
         branch, commit = head(directory)
         return GitState(branch=branch, commit=commit, root=str(found.root))
-    return _parse(run(found, *STATUS, settings=settings), str(found.root))
+    return _parse(run(found, *STATUS, settings=settings, timeout_s=timeout_s), str(found.root))
 
 
 def _overrides(found: Repository) -> list[str] | None:

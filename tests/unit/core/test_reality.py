@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from p8.core.checkpoints import Checkpoints
-from p8.core.reality import differences, reality_check, told
+from p8.core.reality import differences, last_state, note_place, place_now, reality_check, told
 from p8.core.sessions import SessionManager
-from p8.model import Checkpoint, GitState, SessionRow
+from p8.model import GitState, SessionRow
 from p8.workspace import git
 from support.repos import Repo, make_repo
 
@@ -26,16 +26,20 @@ def left(manager: SessionManager, root: Path) -> SessionRow:
     return manager.store.sessions.get(session.session_id)
 
 
-def marked(manager: SessionManager, root: Path) -> tuple[SessionRow, Checkpoint]:
+def noted(manager: SessionManager, root: Path) -> tuple[SessionRow, GitState]:
+    """Return a session that was left in a directory, with what was recorded of its files last."""
     row = left(manager, root)
-    return row, Checkpoints(manager, lambda: root).create("here")
+    note_place(manager, root, place_now(root))
+    state = last_state(manager, row.id)
+    assert state is not None
+    return manager.store.sessions.get(row.id), state
 
 
 def test_nothing_is_said_where_nothing_changed(manager: SessionManager, repo: Repo) -> None:
-    row, checkpoint = marked(manager, repo.root)
+    row, state = noted(manager, repo.root)
 
     assert reality_check(row, repo.root) == []
-    assert reality_check(row, repo.root, checkpoint) == []
+    assert reality_check(row, repo.root, state) == []
 
 
 def test_another_branch_is_said(manager: SessionManager, repo: Repo) -> None:
@@ -92,13 +96,13 @@ def test_an_unborn_repository_is_compared(manager: SessionManager, tmp_path: Pat
 
 
 def test_a_missing_directory_is_said_once(manager: SessionManager, repo: Repo, tmp_path: Path) -> None:
-    row, checkpoint = marked(manager, repo.root)
+    row, state = noted(manager, repo.root)
     shutil.rmtree(repo.root)
     elsewhere = make_repo(tmp_path / "elsewhere", commits=0)
     elsewhere.commit("unrelated.txt")
 
     for place in (tmp_path, elsewhere.root):
-        assert reality_check(row, place, checkpoint) == [f"its directory is gone: {repo.root}"]
+        assert reality_check(row, place, state) == [f"its directory is gone: {repo.root}"]
 
 
 def test_a_moved_repository_is_recognised(manager: SessionManager, repo: Repo, tmp_path: Path) -> None:
@@ -115,12 +119,12 @@ def test_a_moved_repository_is_recognised(manager: SessionManager, repo: Repo, t
 def test_a_removed_work_tree_is_said(manager: SessionManager, repo: Repo, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     repo.git("worktree", "add", "-q", "-b", "feature", str(tree))
-    row, checkpoint = marked(manager, tree)
+    row, state = noted(manager, tree)
     shutil.rmtree(repo.root / ".git" / "worktrees")
-    assert reality_check(row, tree, checkpoint) == ["its work tree was removed"]
+    assert reality_check(row, tree, state) == ["its work tree was removed"]
 
     (tree / ".git").unlink()
-    assert reality_check(row, tree, checkpoint) == ["the repository is gone"]
+    assert reality_check(row, tree, state) == ["the repository is gone"]
 
 
 def test_standing_elsewhere_is_said(manager: SessionManager, repo: Repo, tmp_path: Path) -> None:
@@ -144,53 +148,51 @@ def test_a_link_to_its_directory_is_its_directory(manager: SessionManager, repo:
     assert reality_check(row, tmp_path / "link") == []
 
 
-def test_files_and_stashes_are_compared_with_the_checkpoint(manager: SessionManager, repo: Repo) -> None:
+def test_files_and_stashes_are_compared(manager: SessionManager, repo: Repo) -> None:
     repo.commit("b.txt")
     repo.write("a.txt", "changed\n")
     repo.write("old.txt")
-    row, checkpoint = marked(manager, repo.root)
+    row, state = noted(manager, repo.root)
     repo.git("stash", "-q")
     repo.write("b.txt", "changed\n")
     for number in range(5):
         repo.write(f"new{number}.txt")
     (repo.root / "old.txt").unlink()
 
-    assert reality_check(row, repo.root, checkpoint) == [
-        "since checkpoint 'here': stashes were 0, are 1",
-        "since checkpoint 'here': 1 file changed: b.txt",
-        "since checkpoint 'here': 1 file no longer changed: a.txt",
-        "since checkpoint 'here': 5 files untracked: new0.txt, new1.txt, new2.txt …",
-        "since checkpoint 'here': 1 file no longer untracked: old.txt",
+    assert reality_check(row, repo.root, state) == [
+        "stashes were 0, are 1",
+        "1 file changed: b.txt",
+        "1 file no longer changed: a.txt",
+        "5 files untracked: new0.txt, new1.txt, new2.txt …",
+        "1 file no longer untracked: old.txt",
     ]
 
 
 def test_what_was_not_recorded_is_not_guessed_at(manager: SessionManager, repo: Repo) -> None:
-    """A checkpoint that could read only HEAD says nothing of files; a session without git nothing of branches."""
-    row, checkpoint = marked(manager, repo.root)
+    row, state = noted(manager, repo.root)
     repo.write("a.txt", "changed\n")
-    half = checkpoint._replace(git=GitState(checkpoint.git.branch, checkpoint.git.commit))
 
-    assert reality_check(row, repo.root, half) == []
+    assert reality_check(row, repo.root, GitState(state.branch, state.commit)) == []
     assert reality_check(row._replace(branch="", commit="", directory=""), repo.root) == []
 
 
 def test_it_goes_on_where_git_does_not(manager: SessionManager, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    row, checkpoint = marked(manager, repo.root)
+    row, state = noted(manager, repo.root)
     new = repo.commit("b.txt")
     repo.git("checkout", "-qb", "feature")
     monkeypatch.setattr(shutil, "which", lambda *_words, **_more: None)
 
-    assert reality_check(row, repo.root, checkpoint) == [
+    assert reality_check(row, repo.root, state) == [
         "branch was main, is feature",
         f"HEAD was {row.commit[:10]}, is {new[:10]}",
     ]
 
 
 def test_it_changes_nothing(manager: SessionManager, repo: Repo) -> None:
-    row, checkpoint = marked(manager, repo.root)
+    row, state = noted(manager, repo.root)
     os.utime(repo.root / "a.txt", (1, 1))
     before = {p: p.stat().st_mtime_ns for p in (repo.root / ".git").rglob("*")}
-    reality_check(row, repo.root, checkpoint)
+    reality_check(row, repo.root, state)
 
     assert {p: p.stat().st_mtime_ns for p in (repo.root / ".git").rglob("*")} == before
 
@@ -205,3 +207,51 @@ def test_conflicts_count_as_differences() -> None:
 def test_the_assistant_is_told_the_same() -> None:
     assert told([]) == ""
     assert told(["a", "b"]) == "Since this conversation was left:\n- a\n- b"
+
+
+def test_the_state_recorded_last_counts(manager: SessionManager, repo: Repo) -> None:
+    row, _ = noted(manager, repo.root)
+    repo.write("one.txt")
+    Checkpoints(manager, lambda: repo.root).create("here")
+    assert last_state(manager, row.id).untracked == ("one.txt",)  # type: ignore[union-attr]
+
+    repo.write("two.txt")
+    note_place(manager, repo.root, place_now(repo.root))
+    assert last_state(manager, row.id).untracked == ("one.txt", "two.txt")  # type: ignore[union-attr]
+
+
+def test_a_fork_stands_where_its_checkpoint_stood(manager: SessionManager, repo: Repo) -> None:
+    left(manager, repo.root)
+    checkpoints = Checkpoints(manager, lambda: repo.root)
+    made = checkpoints.create("here")
+    repo.git("checkout", "-qb", "feature")
+    repo.write("new.txt")
+    note_place(manager, repo.root, place_now(repo.root))
+    fork = checkpoints.go_back(made)
+    row = manager.store.sessions.get(fork.session_id)
+
+    assert reality_check(row, repo.root, last_state(manager, row.id)) == [
+        "branch was main, is feature",
+        "1 file untracked: new.txt",
+    ]
+
+
+def test_noting_moves_no_session_in_a_list(manager: SessionManager, repo: Repo) -> None:
+    row = left(manager, repo.root)
+    manager.record_message({"role": "user", "content": "x"})
+    before = manager.store.sessions.get(row.id)
+    repo.git("checkout", "-qb", "feature")
+    note_place(manager, repo.root, place_now(repo.root))
+    after = manager.store.sessions.get(row.id)
+
+    assert (after.last_us, after.messages, after.size_bytes) == (before.last_us, before.messages, before.size_bytes)
+    assert after.branch == "feature"
+
+
+def test_outside_a_repository_nothing_is_noted(manager: SessionManager, tmp_path: Path) -> None:
+    row = left(manager, tmp_path)
+    note_place(manager, tmp_path, place_now(tmp_path))
+
+    assert last_state(manager, row.id) is None
+    assert manager.store.sessions.get(row.id).entries == row.entries
+    assert last_state(manager, "20000101-000000-000000-0000") is None
