@@ -145,6 +145,10 @@ class AcpAgent:
         }  # fmt: skip
         try:
             self._hello = wire.call("initialize", hello, self._start_timeout_s, cancel)
+        except Refused as error:
+            self.close()
+            hint = f"/agent show {self.name} names a version that fits"
+            raise AssistantError(f"{self.name} does not begin a conversation: {error}", hint) from error
         except BaseException:
             self.close()
             raise
@@ -214,9 +218,10 @@ class AcpAgent:
 
     def _heard(self, method: str, params: Json) -> None:
         talk, update = self._talk, params.get("update")
-        if method == "session/update" and talk is not None and isinstance(update, dict):
-            if params.get("sessionId") == talk.session:
-                talk.take(update)
+        if method != "session/update" or talk is None or not isinstance(update, dict):
+            return
+        if params.get("sessionId") == talk.session:
+            talk.take(update)
 
     def _asked(self, method: str, params: Json, answer: Callable[[Json | None], None]) -> None:
         if method != "session/request_permission":

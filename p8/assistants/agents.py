@@ -27,8 +27,8 @@ from p8.errors import AssistantError, ConfigError, NotFound
 
 #: what every program needs to work, and nothing that grants access to anything
 ENVIRONMENT = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TERM", "COLORTERM", "TMPDIR", "TZ", "XDG_*",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "VIRTUAL_ENV", "JAVA_HOME", "GOPATH", "NVM_DIR",
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TERM", "COLORTERM", "TMPDIR", "TZ",
+    "XDG_*", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "VIRTUAL_ENV", "JAVA_HOME", "GOPATH", "NVM_DIR",
 )  # fmt: skip
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 ENGINE = ("DOCKER_*", "CONTAINER_HOST")  #: what the command that reaches into a container needs

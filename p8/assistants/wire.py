@@ -51,8 +51,8 @@ class Launch:
         Args:
             prefix: runs words in the container and ends with the container's name: `docker exec -i NAME`.
             cwd: the project's path in the container.
-            names: variables of `env` to be passed on, each as `flag NAME` before the container's name, so that no value
-                stands in a command line.
+            names: variables of `env` to be passed on.
+            flag: names one, before the container's name, so that no value stands in a command line.
         """
         passed = [word for name in names if name in self.env for word in (flag, name)]
         return Launch((*prefix[:-1], *passed, prefix[-1], *self.argv), self.env, cwd, True, self.secrets)

@@ -104,12 +104,16 @@ def choose(
     )  # fmt: skip
     application.ttimeoutlen = 0.05
 
-    async def watch(event: threading.Event) -> None:
-        while not event.is_set():
+    async def watch() -> None:
+        while stop is not None and not stop.is_set():  # noqa: ASYNC110  set by a signal or another thread
             await asyncio.sleep(STOP_POLL_S)
         application.exit(result=None)
 
-    return application.run(pre_run=lambda: application.create_background_task(watch(stop)) if stop else None)
+    def begin() -> None:
+        if stop is not None:
+            application.create_background_task(watch())
+
+    return application.run(pre_run=begin)
 
 
 def _keys(state: Chooser) -> KeyBindings:
