@@ -27,7 +27,8 @@ from p8.errors import AssistantError
 LINE_BYTES = 64 << 20  #: a longer line is no message
 STDERR_LINES = 40
 NOISE_LINES = 50  #: so many lines that are no messages, before the first that is one: it speaks something else
-EXIT_S = 1.0  #: how long an agent may take to leave, after each of: end of input, SIGTERM
+LEAVE_S = 0.5  #: how long an agent may take to leave by itself at the end of its input
+EXIT_S = 1.0  #: and after SIGTERM
 POLL_S = 0.05
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
 TELLING = re.compile(r"error|fail|denied|not found|invalid|cannot", re.IGNORECASE)
@@ -290,15 +291,30 @@ class Wire:
             return
         assert process.stdin is not None
         process.stdin.close()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(process.wait(), EXIT_S)
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, number)
-        await process.wait()
+        for number, wait_s in ((signal.SIGTERM, LEAVE_S), (signal.SIGKILL, EXIT_S), (None, EXIT_S)):
+            until = time.monotonic() + wait_s
+            while _is_there(process.pid) and time.monotonic() < until:
+                await asyncio.sleep(POLL_S)
+            if number is not None and _is_there(process.pid):
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, number)
         self._reader.cancel()
         with contextlib.suppress(Exception):
             await self._connection.close()
+
+
+def _is_there(group: int) -> bool:
+    """Return whether anything of a process group is left: the agent, or what it has started; zombies do not count."""
+    try:
+        os.killpg(group, 0)
+    except OSError:
+        return False
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            state, _parent, its_group = stat.read_text("utf-8", "replace").rsplit(")", 1)[1].split()[:3]
+            found.append((int(its_group), state))
+    return not found or any(one == group and state != "Z" for one, state in found)
 
 
 class _Lines:
