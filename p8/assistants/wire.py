@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from p8.assistants.base import Cancel
@@ -280,10 +281,12 @@ class Wire:
             if self._closed:
                 return
             self._closed = True
-            with contextlib.suppress(concurrent.futures.TimeoutError, RuntimeError):
-                asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(4 * EXIT_S)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(EXIT_S)
+            try:
+                with contextlib.suppress(concurrent.futures.TimeoutError, RuntimeError):
+                    asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(4 * EXIT_S)
+            finally:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join(EXIT_S)
 
     async def _end(self) -> None:
         process = self._process
@@ -293,7 +296,7 @@ class Wire:
         process.stdin.close()
         for number, wait_s in ((signal.SIGTERM, LEAVE_S), (signal.SIGKILL, EXIT_S), (None, EXIT_S)):
             until = time.monotonic() + wait_s
-            while _is_there(process.pid) and time.monotonic() < until:
+            while _is_there(process.pid) and time.monotonic() < until:  # noqa: ASYNC110  the kernel sends no event
                 await asyncio.sleep(POLL_S)
             if number is not None and _is_there(process.pid):
                 with contextlib.suppress(OSError):

@@ -106,8 +106,10 @@ def anthropic(server: ModelServer, body: dict[str, Any]) -> Iterator[dict[str, A
     wanted = CREATE.fullmatch(texts[-1].strip()) if texts else None
     yield {
         "type": "message_start",
-        "message": {"id": f"msg_{next(server.numbers)}", "type": "message", "role": "assistant", "model": body.get("model", "m"),
-                    "content": [], "stop_reason": None, "stop_sequence": None, "usage": {**USAGE, "output_tokens": 1}},
+        "message": {
+            "id": f"msg_{next(server.numbers)}", "type": "message", "role": "assistant", "content": [],
+            "model": body.get("model", "m"), "stop_reason": None, "stop_sequence": None, "usage": USAGE,
+        },
     }  # fmt: skip
     if wanted and result is None and "Write" in tools:
         given = json.dumps({"file_path": f"{cwd_of(body)}/{wanted[1]}", "content": wanted[2]})
