@@ -130,7 +130,7 @@ class Answer:
 
         self._settle()
         for line, style in preview(question):
-            self._screen.line(clip(escape(line, lines=False), self._screen.width - 1), style)
+            self._screen.line(clip(escape(line.expandtabs(4)), self._screen.width - 1), style)
         scope = str(question.get("scope", ""))
         offered = {
             Decision.ONCE: ("Yes, this once", ""),

@@ -351,9 +351,9 @@ def test_agents_are_listed_with_their_pinned_versions(told: Path, project: Path)
     listed = {row["name"]: row for row in json.loads(p8("agent", "list", "--json").stdout)}
     assert list(listed) == ["claude", "codex", "gemini", "qwen", "opencode", "tester"]
     assert listed["tester"]["ready"] is True
-    assert all(listed[name]["tested"] for name in ("claude", "codex", "gemini", "qwen", "opencode"))
+    assert all(listed[name]["pinned"] for name in ("claude", "codex", "gemini", "qwen", "opencode"))
     shown = p8("agent", "show", "codex").stdout
-    assert f"npm install -g @agentclientprotocol/codex-acp@{listed['codex']['tested']}" in shown
+    assert f"npm install -g @agentclientprotocol/codex-acp@{listed['codex']['pinned']}" in shown
     unknown = p8("agent", "show", "nobody")
     assert unknown.returncode == 3
     assert "no agent is called 'nobody'" in unknown.stderr
