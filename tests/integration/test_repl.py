@@ -258,6 +258,8 @@ def test_a_branch_that_changed_is_told_before_the_first_prompt(terminals, direct
 
 def test_hostile_text_never_reaches_the_terminal(terminals, home: Path, directory: Path) -> None:
     manager = SessionManager(PersistenceManager(home, background=False))
+    branch = "evil\u202ebranch\u202c\u200b"  # what git itself lets a branch be called
+    subprocess.run(["git", "init", "-q", "-b", branch], cwd=directory, check=True)
     session = manager.start_session("project", directory=str(directory), branch=HOSTILE)
     manager.record_message({"role": "user", "content": f"hostile {HOSTILE} lone \udcff"})
     manager.record_message({"role": "assistant", "content": f"```\n{HOSTILE}\n```\n{HOSTILE}"})
@@ -266,7 +268,7 @@ def test_hostile_text_never_reaches_the_terminal(terminals, home: Path, director
     manager.close()
     one = terminals("-r", session.session_id, FAKE_SAYS=HOSTILE.replace("\0", ""))
     one.wait("hostile")
-    one.line("/session info", "branch")
+    one.line("/session info", "‹202e›branch")
     one.line("/session list --all", "hostile")
     one.line("/search hostile", "hostile")
     one.line("say it", "say it")
