@@ -286,6 +286,31 @@ def test_hostile_text_never_reaches_the_terminal(terminals, home: Path, director
     stored.close()
 
 
+def test_a_message_of_50_mb_is_kept_whole_and_never_reaches_the_terminal_raw(
+    terminals, home: Path, directory: Path
+) -> None:
+    manager = SessionManager(PersistenceManager(home, background=False))
+    session = manager.start_session("project", directory=str(directory))
+    huge = "\x1b]0;owned\x07 monster \u202e" + "\x1b[31mx\0" * (50 * 1024 * 1024 // 7)
+    manager.record_message({"role": "user", "content": huge})
+    manager.record_message({"role": "assistant", "content": huge})
+    manager.close()
+    one = terminals("-r", session.session_id)
+    one.wait("monster")
+    one.line("and now", "You said: and now")
+    one.line("/search monster", "monster")
+    one.line("/quit", "Saved")
+    one.end()
+    stored = PersistenceManager(home, background=False)
+    texts = [e.data["content"] for e in stored.sessions.entries(session.session_id, kinds=("message",), whole=True)]
+    stored.close()
+
+    assert "owned\x07" not in one.raw
+    assert not re.search("[\0\u202e]", one.raw)
+    assert len(one.raw) < 200_000
+    assert texts[:2] == [huge, huge]
+
+
 def test_a_narrow_terminal_is_usable(terminals) -> None:
     one = terminals(columns=40, rows=14)
     one.wait("›")
