@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.core.checkpoints import Checkpoints
+    from p8.core.files import Files
     from p8.core.projects import Projects
     from p8.core.sessions import SessionManager
 
@@ -86,7 +87,19 @@ class App:
         """Places to come back to."""
         from p8.core.checkpoints import Checkpoints
 
-        return Checkpoints(self.sessions, lambda: self.directory)
+        return Checkpoints(self.sessions, lambda: self.directory, snapshots=self.files.note)
+
+    @cached_property
+    def files(self) -> Files:
+        """The project's files, kept and brought back."""
+        from p8.core.files import Files
+        from p8.workspace.scan import Limits
+
+        limits = Limits(file_bytes=self.config.snapshot_file_mb << 20)
+        return Files(
+            self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
+            self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+        )  # fmt: skip
 
     @cached_property
     def catalog(self) -> Catalog:

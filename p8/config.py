@@ -30,6 +30,9 @@ class Config:
     output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
     context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
     color: bool = True  #: false with NO_COLOR or TERM=dumb
+    snapshots: bool = True  #: keep the project's files around each command and agent that may change them
+    snapshot_file_mb: int = 50  #: a larger file is left out of checkpoints, and named
+    snapshot_quota_mb: int = 5120  #: of a project's kept files; beyond it `p8 checkpoint prune` has something to do
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
 
 

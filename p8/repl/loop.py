@@ -110,6 +110,7 @@ class Repl:
         self._leaving = ""
         self._said: list[Notice] = []
         self._left = False
+        self._draft = ""
         self._last_session = ""
         self._prompt: PromptSession[str] = PromptSession(
             history=ThreadedHistory(TypedLines(app, "")),
@@ -168,7 +169,8 @@ class Repl:
     def _read(self) -> str | None:
         """Return the next line; None when the person, or the terminal, has gone."""
         try:
-            return self._prompt.prompt([("class:prompt", PROMPT)])
+            draft, self._draft = self._draft, ""
+            return self._prompt.prompt([("class:prompt", PROMPT)], default=draft)
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -358,7 +360,7 @@ class Repl:
             self._change_directory(line[2:].strip())
             return
         stop = threading.Event()
-        with self._running(stop):
+        with self._running(stop), self.app.files.around():
             try:
                 done = shell.run(
                     line, self.app.config.shell, self.app.directory, self.app.config.output_limit_bytes,
@@ -442,6 +444,7 @@ class Repl:
         history = ThreadedHistory(TypedLines(self.app, effect.session_id))
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
+        self._draft = effect.draft
         if effect.reason == "new":
             return
         row = self.app.store.sessions.get(effect.session_id)

@@ -27,7 +27,6 @@ LEVEL = 1  #: of compression: a checkpoint is waited for, its store is not sent 
 BLOCK = 1 << 20
 TREE_MODE = 0o040000
 LINK_MODE = 0o120000
-EMPTY_TREE = bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904")
 CONFIG = """[core]
 \trepositoryformatversion = 0
 \tfilemode = true
@@ -113,8 +112,6 @@ class Objects:
 
     def has(self, oid: Oid) -> bool:
         """Return whether an object is there. Reads indices of packs and names of loose objects, runs nothing."""
-        if oid == EMPTY_TREE:
-            return True
         self._open_indices()
         if any(_found(index, oid) for index in self._indices.values()):
             return True
@@ -186,8 +183,9 @@ class Objects:
         except OSError as error:
             raise WorkspaceError(f"git cannot be run: {error.strerror}") from error
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise WorkspaceError(f"git {words[0]} failed in {self.folder}: {said[0] if said else done.returncode}")
+            lines = (done.stdout[:10_000] + b"\n" + done.stderr).decode("utf-8", "replace").splitlines()
+            said = [line for line in lines if line.strip() and not line.startswith("notice:")]
+            raise WorkspaceError(f"git {words[0]} failed in {self.folder}: {'; '.join(said[:3]) or done.returncode}")
         return done.stdout
 
     @contextlib.contextmanager
@@ -226,8 +224,6 @@ class Reader:
         Raises:
             WorkspaceError: it is missing or damaged.
         """
-        if oid == EMPTY_TREE:
-            return b""
         try:
             self._ask.write(oid.hex().encode() + b"\n")
             self._ask.flush()

@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from p8.errors import NotFound, WorkspaceError
 from p8.workspace.objects import (
-    EMPTY_TREE,
     LINK_MODE,
     TREE_MODE,
     Objects,
@@ -101,6 +100,14 @@ class Manifest:
         return self.odd.get(path, self.modes[usual])
 
 
+@dataclass(slots=True)
+class Known:
+    """Whose doing the present files are."""
+
+    snapshot: str = ""  #: the last one that the person asked for
+    ours: dict[str, FileState | None] = field(default_factory=dict)  #: what P8 has done since
+
+
 class Snapshots:
     """
     The snapshots of one tree.
@@ -165,26 +172,35 @@ class Snapshots:
         finally:
             os.close(descriptor)
 
-    def take(self, also: Collection[str] = ()) -> Snapshot:
+    def take(self, known: bool = True) -> Snapshot:
         """
         Keep the files as they are now; durable when this returns.
 
         Args:
-            also: paths to keep although git ignores them or they are large.
+            known: the person meant this state: a restore may go from it to another one without asking about each file.
 
         Raises:
             WorkspaceError: the tree is too large, cannot be read, or the disk refuses.
         """
         with self.locked():
-            scan = self._scan(also)
+            scan = self._scan(())
             look = scan.look()
             last = self._last()
-            if look.same and last is not None and not also and self.objects.has(bytes.fromhex(last[0])):
-                return Snapshot(last[0], False, look.files, 0, tuple(look.skipped), tuple(look.nested))
-            return self._keep(scan, look, also)
+            if look.same and last is not None and self.objects.has(bytes.fromhex(last[0])):
+                taken = Snapshot(last[0], False, look.files, 0, tuple(look.skipped), tuple(look.nested))
+            else:
+                taken = self._keep(scan, look, ())
+            if known:
+                self._save_known(Known(taken.id))
+            return taken
 
     def take_locked(self, also: Collection[str] = ()) -> tuple[Snapshot, dict[str, FileState]]:
-        """Do what `take` does for who holds the lock; return the files as well."""
+        """
+        Keep the files for who holds the lock; return them as well.
+
+        Args:
+            also: paths to keep although git ignores them or they are large.
+        """
         scan = self._scan(also)
         look = scan.look()
         return self._keep(scan, look, also), files_of(look.top)
@@ -195,7 +211,7 @@ class Snapshots:
 
     def _keep(self, scan: Scan, look: Look, also: Collection[str]) -> Snapshot:
         with self.objects.writer() as writer:
-            self._read_fresh(look, writer)
+            self._read_fresh(look, writer, set(also))
             manifest = Manifest(look.usual, nested=look.nested, skipped=sorted(look.skipped))
             tree = _Trees(writer, manifest).folder(look.top, "")
             entries = [TreeEntry(TREE_MODE, b"files", tree)]
@@ -216,7 +232,7 @@ class Snapshots:
         skipped, nested = tuple(manifest.skipped), tuple(sorted(look.nested))
         return Snapshot(commit, new, look.files, writer.written_bytes, skipped, nested)
 
-    def _read_fresh(self, look: Look, writer: PackWriter) -> None:
+    def _read_fresh(self, look: Look, writer: PackWriter, also: set[str]) -> None:
         count, began = len(look.fresh), time.monotonic()
         where, parent = None, -1
         try:
@@ -227,7 +243,8 @@ class Snapshots:
                             os.close(parent)
                         where, parent = None, -1
                         parent, where = open_parent(self.root, path)[0], folder
-                    content, state = content_in(parent, name, self.limits.file_bytes)
+                    limit = 1 << 40 if path in also else self.limits.file_bytes
+                    content, state = content_in(parent, name, limit)
                 except OSError as error:
                     folder.files.pop(name, None)
                     if error.errno != errno.ENOENT:
@@ -267,6 +284,41 @@ class Snapshots:
         found = self._last()
         return found[0] if found else None
 
+    # whose doing a file's present state is
+
+    def claim(self, old: str, new: str) -> list[Change]:
+        """
+        Say that what differs between two snapshots is P8's doing: of a command or an agent it ran.
+
+        Returns:
+            what differs.
+        """
+        found = self.diff(old, new)
+        self.own({change.path: change.new for change in found})
+        return found
+
+    def own(self, states: dict[str, FileState | None]) -> None:
+        """Say that these states are P8's doing: a restore may replace them without asking."""
+        if states:
+            known = self.known()
+            known.ours.update(states)
+            self._save_known(known)
+
+    def known(self) -> Known:
+        """Return what is known of whose doing the present files are."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            plain = json.loads((self.folder / "p8" / f"{self._mark}.known").read_bytes())
+            ours = {p: FileState(s[0], bytes.fromhex(s[1])) if s else None for p, s in plain["ours"].items()}
+            return Known(plain["snapshot"], ours)
+        return Known()
+
+    def _save_known(self, known: Known) -> None:
+        ours = {p: [s.mode, s.oid.hex()] if s is not None else None for p, s in known.ours.items()}
+        fresh = self.folder / "p8" / f"{self._mark}.known.new"
+        with contextlib.suppress(OSError):  # then more is asked about
+            fresh.write_text(json.dumps({"snapshot": known.snapshot, "ours": ours}))
+            fresh.replace(fresh.with_suffix(""))
+
     # reading
 
     def manifest(self, snapshot: str, reader: Reader | None = None) -> Manifest:
@@ -296,23 +348,21 @@ class Snapshots:
             top = self._top(snapshot, reader)
             manifest = Manifest.from_bytes(reader.read(top[b"manifest.json"]))
             found: dict[str, FileState] = {}
-            waiting = [("", top[b"files"])]
-            while waiting:
-                rel, tree = waiting.pop()
-                for mode, raw, oid in parse_tree(reader.read(tree)):
-                    path = rel + os.fsdecode(raw)
-                    if mode == TREE_MODE:
-                        found[path] = FileState(stat.S_IFDIR | manifest.permissions(path, mode), b"")
-                        waiting.append((f"{path}/", oid))
-                    elif mode == LINK_MODE:
-                        found[path] = FileState(stat.S_IFLNK | 0o777, oid)
-                    else:
-                        found[path] = FileState(stat.S_IFREG | manifest.permissions(path, mode), oid)
+            _everything(reader, top[b"files"], "", manifest, found)
             return {path: state for path, state in found.items() if below(path)}
 
     def diff(self, old: str, new: str) -> list[Change]:
         """Return what differs between two snapshots, by path. Raises like `files`."""
-        return changes(self.files(old), self.files(new)) if old != new else []
+        if old == new:
+            return []
+        with self.objects.reader() as reader:
+            tops = self._top(old, reader), self._top(new, reader)
+            was, now = (Manifest.from_bytes(reader.read(top[b"manifest.json"])) for top in tops)
+            if was.modes == now.modes:
+                sides: tuple[dict[str, FileState], dict[str, FileState]] = ({}, {})
+                _differing(reader, tops[0][b"files"], tops[1][b"files"], "", (was, now), sides)
+                return changes(*sides)
+        return changes(self.files(old), self.files(new))
 
     def patch(self, old: str, new: str, paths: Sequence[str] = ()) -> str:
         """Return the difference of two snapshots as text, like `git diff` prints it."""
@@ -403,7 +453,7 @@ class _Trees:
             for name, (_, _, _, mode, oid) in folder.files.items():
                 kept = LINK_MODE if stat.S_ISLNK(mode) else 0o100755 if mode & 0o100 else 0o100644
                 entries.append(TreeEntry(kept, os.fsencode(name), oid))
-            folder.tree = self._writer.add("tree", tree_content(entries)) if entries else EMPTY_TREE
+            folder.tree = self._writer.add("tree", tree_content(entries))
         for name, permissions in folder.odd.items():
             self._manifest.odd[rel + name] = permissions
         return folder.tree
@@ -430,6 +480,55 @@ def files_of(top: Folder) -> dict[str, FileState]:
         for name, (_, _, _, mode, oid) in folder.files.items():
             found[rel + name] = FileState(stat.S_IFLNK | 0o777 if stat.S_ISLNK(mode) else mode, oid)
     return found
+
+
+def _state(path: str, entry: TreeEntry, manifest: Manifest) -> FileState:
+    if entry.mode == TREE_MODE:
+        return FileState(stat.S_IFDIR | manifest.permissions(path, entry.mode), b"")
+    if entry.mode == LINK_MODE:
+        return FileState(stat.S_IFLNK | 0o777, entry.oid)
+    return FileState(stat.S_IFREG | manifest.permissions(path, entry.mode), entry.oid)
+
+
+def _everything(reader: Reader, tree: Oid, rel: str, manifest: Manifest, into: dict[str, FileState]) -> None:
+    waiting = [(rel, tree)]
+    while waiting:
+        rel, tree = waiting.pop()
+        for entry in parse_tree(reader.read(tree)):
+            path = rel + os.fsdecode(entry.name)
+            into[path] = _state(path, entry, manifest)
+            if entry.mode == TREE_MODE:
+                waiting.append((f"{path}/", entry.oid))
+
+
+def _differing(
+    reader: Reader, old: Oid, new: Oid, rel: str, manifests: tuple[Manifest, Manifest],
+    sides: tuple[dict[str, FileState], dict[str, FileState]],
+) -> None:  # fmt: skip
+    """Find what differs in two trees; equal ones are opened only where a permission below them differs."""
+    trees = [{e.name: e for e in parse_tree(reader.read(tree))} for tree in (old, new)]
+    for name in trees[0].keys() | trees[1].keys():
+        path = rel + os.fsdecode(name)
+        pair = trees[0].get(name), trees[1].get(name)
+        for entry, manifest, side in zip(pair, manifests, sides, strict=True):
+            if entry is not None and (pair[0] != pair[1] or _odd_below(path, manifests)):
+                side[path] = _state(path, entry, manifest)
+        was, now = pair
+        if was is not None and now is not None and was.mode == now.mode == TREE_MODE:
+            if was.oid != now.oid or _odd_below(path, manifests):
+                _differing(reader, was.oid, now.oid, f"{path}/", manifests, sides)
+            continue
+        for entry, manifest, side in zip(pair, manifests, sides, strict=True):
+            if entry is not None and entry.mode == TREE_MODE:
+                _everything(reader, entry.oid, f"{path}/", manifest, side)
+
+
+def _odd_below(path: str, manifests: tuple[Manifest, Manifest]) -> bool:
+    was, now = manifests
+    if was.odd == now.odd:
+        return False
+    differing = was.odd.items() ^ now.odd.items()
+    return any(p == path or p.startswith(f"{path}/") for p, _ in differing)
 
 
 def changes(old: dict[str, FileState], new: dict[str, FileState]) -> list[Change]:
