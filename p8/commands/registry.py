@@ -206,9 +206,9 @@ def command(
 
 #: first word of a command -> the modules here that declare it, so that only what is asked for is imported
 BUILT_IN = {
-    "session": "session", "sess": "session", "resume": "session", "checkpoint": "checkpoint files", "search": "talk",
-    "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help", "exit": "help", "q": "help",
-    "settings": "help", "rewind": "files",
+    "session": "session forks", "sess": "session forks", "resume": "session", "checkpoint": "checkpoint files",
+    "rewind": "files", "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help",
+    "quit": "help", "exit": "help", "q": "help", "settings": "help",
 }  # fmt: skip
 
 

@@ -70,6 +70,7 @@ class Files:
         self._limits = limits
         self._automatic = automatic
         self._tell = tell
+        self._open: tuple[object, Snapshots] | None = None
 
     def root(self) -> Path:
         """Return the top of the tree that is kept: the repository's, or the directory itself."""
@@ -101,7 +102,10 @@ class Files:
         folder = self._home / "snapshots" / f"{self._project_id()}.git"
         found = git.find(place)
         source = found.common_dir / "objects" if found is not None else None
-        return Snapshots(folder, place, limits, [self._home], source, self._tell)
+        key = folder, place, limits
+        if self._open is None or self._open[0] != key:
+            self._open = key, Snapshots(folder, place, limits, [self._home], source, self._tell)
+        return self._open[1]
 
     def _is_allowed(self, place: Path) -> bool:
         with contextlib.suppress(StoreError):

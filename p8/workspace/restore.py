@@ -233,10 +233,11 @@ class Restore:
 
     def _carry_out(self, record: Record, actions: list[Action]) -> None:
         final = {action.path: action.new for action in actions}
+        self._clean(f"{OURS}{record.id}-", actions)
         with self._snapshots.objects.reader() as reader:
             for action in (*actions, *(a for a in reversed(actions) if a.new is not None and a.new.is_folder)):
                 try:
-                    self._one(action, final[action.path], reader)
+                    self._one(action, final[action.path], record.id, reader)
                 except (OSError, WorkspaceError) as error:
                     said = error.message if isinstance(error, WorkspaceError) else error.strerror or str(error)
                     record.skipped.append(action._replace(what=SKIP, reason=_plainly(error, said)))
@@ -244,7 +245,18 @@ class Restore:
         record.actions = [action for action in actions if action.path not in gone]
         os.sync()
 
-    def _one(self, action: Action, final: FileState | None, reader: Reader) -> None:
+    def _clean(self, mark: str, actions: list[Action]) -> None:
+        """Delete what this restore was just writing when it was killed."""
+        for path in {action.path.rpartition("/")[0] for action in actions}:
+            with contextlib.suppress(OSError):
+                parent, _ = open_parent(self._root, f"{path}/x" if path else "x")
+                try:
+                    for name in [n for n in os.listdir(parent) if n.startswith(mark)]:
+                        os.unlink(name, dir_fd=parent)
+                finally:
+                    os.close(parent)
+
+    def _one(self, action: Action, final: FileState | None, mark: str, reader: Reader) -> None:
         parent, name = open_parent(self._root, action.path)
         try:
             now = self._as_it_is(parent, name, action.path)
@@ -262,7 +274,7 @@ class Restore:
             elif action.new.is_folder:
                 os.mkdir(name, 0o700, dir_fd=parent)
             else:
-                _write(parent, name, action.new, reader.read(action.new.oid))
+                _write(parent, name, mark, action.new, reader.read(action.new.oid))
         finally:
             os.close(parent)
 
@@ -293,9 +305,9 @@ def _remove(parent: int, name: str, old: FileState | None) -> None:
         os.unlink(name, dir_fd=parent)
 
 
-def _write(parent: int, name: str, new: FileState, content: bytes) -> None:
+def _write(parent: int, name: str, mark: str, new: FileState, content: bytes) -> None:
     """Put a file or link in place, whole: nobody sees a part of it."""
-    fresh = f"{OURS}{os.getpid()}-{time.time_ns()}"
+    fresh = f"{OURS}{mark}-{time.time_ns()}"
     try:
         if stat.S_ISLNK(new.mode):
             os.symlink(content, os.fsencode(fresh), dir_fd=parent)

@@ -103,11 +103,13 @@ class Scan:
         limits: what is too much.
         apart: directories to leave out whatever they hold: P8's own.
         forced: paths to look at although git ignores them or they are large.
+        memory: keeps what `cache` holds for the next look of this process.
     """
 
     def __init__(
         self, root: Path, cache: Path, store: Path, limits: Limits, apart: Collection[Path] = (),
         forced: Collection[str] = (),
+        memory: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.root = root
         self._cache = cache
@@ -117,6 +119,7 @@ class Scan:
         self._asked = set(forced)
         self._asked_folders = {part for path in forced for part in _parents(path)}
         self._rules: Any = None
+        self._memory = {} if memory is None else memory
 
     def look(self) -> Look:
         """
@@ -141,8 +144,17 @@ class Scan:
             fresh = self._cache.with_name(f"{self._cache.name}.new")
             fresh.write_bytes(MARK + hashlib.sha1(body, usedforsecurity=False).digest() + body)
             fresh.replace(self._cache)
+            self._memory["seen"] = self._stamp(), (look.top, self._rules, look.nested, skipped, look.usual)
+
+    def _stamp(self) -> tuple[int, int, int]:
+        state = self._cache.stat()
+        return state.st_mtime_ns, state.st_ino, state.st_size
 
     def _last(self) -> tuple[Folder | None, Any, Any, Any, Any]:
+        stamp, seen = self._memory.get("seen", (None, None))
+        with contextlib.suppress(OSError):
+            if stamp == self._stamp():
+                return seen  # type: ignore[no-any-return]
         with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
             raw = self._cache.read_bytes()
             digest, body = raw[len(MARK) : len(MARK) + 20], raw[len(MARK) + 20 :]

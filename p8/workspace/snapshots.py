@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from p8.errors import NotFound, WorkspaceError
 from p8.workspace.objects import (
@@ -137,6 +137,7 @@ class Snapshots:
         self._apart = apart
         self._source = source
         self._tell = tell
+        self._memory: dict[str, Any] = {}
         self._mark = hashlib.sha1(os.fsencode(root), usedforsecurity=False).hexdigest()[:16]
 
     # taking
@@ -207,7 +208,7 @@ class Snapshots:
 
     def _scan(self, also: Collection[str]) -> Scan:
         seen = self.folder / "p8" / f"{self._mark}.seen"
-        return Scan(self.root, seen, self.folder, self.limits, self._apart, also)
+        return Scan(self.root, seen, self.folder, self.limits, self._apart, also, self._memory)
 
     def _keep(self, scan: Scan, look: Look, also: Collection[str]) -> Snapshot:
         with self.objects.writer() as writer:
