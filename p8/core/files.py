@@ -8,6 +8,7 @@ nothing else.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ MOST_NAMED = 200  #: changed paths that an entry names; the snapshots hold them 
 CHANGED = "files"  #: what an entry about changed files is called
 LARGE = Limits(files=2_000_000, tree_bytes=1 << 40)
 ALLOWED = "snapshots.allowed"  #: setting: trees that the person wants kept although they are much
+DAY_S = 86_400
 KEPT_RECORDS = 20  #: newest restores whose safety snapshots are never pruned
 
 
@@ -298,6 +300,29 @@ class Files:
                 record = Record.from_bytes(path.read_bytes())
                 held |= {record.safety, record.target}
         return held
+
+    def look_after(self, quota_bytes: int) -> None:
+        """
+        Say where a restore was interrupted, and once a day keep the store to its quota. For a thread with time.
+
+        Raises:
+            P8Error: the store or the database is out of reach.
+        """
+        store = self._sessions.store
+        if self.interrupted() is not None:
+            said = "a restore of files was interrupted here"
+            hint = "/checkpoint resume finishes it, /checkpoint undo takes it back"
+            store.notice("restore", Notice("warning", "restore", said, hint))
+        snapshots = self.snapshots()
+        stamp = snapshots.folder / "p8" / "tidied"
+        if not stamp.parent.is_dir() or (stamp.exists() and time.time() - stamp.stat().st_mtime < DAY_S):
+            return
+        stamp.touch()
+        names, _ = self.prunable(quota_bytes)
+        if names:
+            gone, freed = self.prune(names, quota_bytes)
+            said = f"{gone} old automatic snapshots of files were deleted to keep to the quota ({freed >> 20} MiB)"
+            store.notice("pruned", Notice("info", "pruned", said, "what checkpoints name is kept; snapshot_quota_mb"))
 
     def prune(self, names: list[str], quota_bytes: int) -> tuple[int, int]:
         """Delete snapshots, the oldest first, until the store keeps to its quota; return how many and their bytes."""

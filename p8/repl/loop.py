@@ -163,6 +163,8 @@ class Repl:
         with contextlib.suppress(Exception):
             self.app.store.start()
             self.app.settle_project()
+            self.app.files.look_after(self.app.config.snapshot_quota_mb << 20)
+        with contextlib.suppress(Exception):
             if self.screen.color:
                 import rich.markdown  # noqa: F401
 
@@ -186,6 +188,9 @@ class Repl:
         self._left = True
         session = self.app.sessions.current
         session_id = session.session_id if session is not None else self._last_session
+        if session is not None and self._leaving not in {"", "quit"}:
+            with contextlib.suppress(P8Error, OSError):  # row C4: what was there when it ended in a hurry
+                self.app.checkpoints.create(f"left by {self._leaving}", emergency=True)
         self.app.close()
         with contextlib.suppress(OSError, ValueError):
             for notice in self.app.store.notices():
@@ -198,6 +203,7 @@ class Repl:
         """Write down an error nobody foresaw; the session is saved all the same."""
         import traceback
 
+        self._leaving = "a crash"
         file = self.app.config.home / "logs" / "crash.log"
         with contextlib.suppress(OSError):
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,3 +134,46 @@ def test_a_home_directory_is_not_kept_unasked(home: Path) -> None:
         one.line("!echo works", "works")
     finally:
         one.close()
+
+
+def test_what_ends_in_a_hurry_leaves_a_checkpoint(home: Path, directory: Path) -> None:
+    one = Terminal(home, directory)
+    try:
+        one.wait("›")
+        one.line("begin", "You said: begin")
+        (directory / "parser.py").write_text("unsaved work\n")
+        one.process.kill(signal.SIGTERM)
+        one.end()
+    finally:
+        one.close()
+    (directory / "parser.py").write_text("lost otherwise\n")
+    listed = json.loads(p8(home, directory, "checkpoint", "list", "--json").stdout)
+    assert listed[0]["name"] == "left by SIGTERM"
+    assert p8(home, directory, "checkpoint", "restore", "last", "--everything", "--yes").returncode == 0
+    assert (directory / "parser.py").read_text() == "unsaved work\n"
+
+
+def test_a_restore_that_was_interrupted_is_told_at_the_next_start(home: Path, directory: Path) -> None:
+    one = Terminal(home, directory)
+    try:
+        one.wait("›")
+        one.line("begin", "You said: begin")
+        one.line("/checkpoint base", "◆ base")
+        one.line("!echo two > parser.py", "›")
+        one.pump(0.4)
+        one.line("/checkpoint restore base --yes", "Files are as at")
+        one.line("/quit", "Saved")
+        one.end()
+    finally:
+        one.close()
+    record = next(home.glob("snapshots/*/p8/restores/*.json"))
+    record.write_text(record.read_text().replace('"state": "done"', '"state": "running"'))
+    two = Terminal(home, directory)
+    try:
+        two.wait("›")
+        two.pump(1.0)
+        two.line("hello", "a restore of files was interrupted here")
+        two.line("/checkpoint undo", "Files are as they were before the restore")
+    finally:
+        two.close()
+    assert (directory / "parser.py").read_text() == "two\n"
