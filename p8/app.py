@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p8.assistants.catalog import Catalog
     from p8.core.checkpoints import Checkpoints
     from p8.core.files import Files
+    from p8.core.permissions import Permissions
     from p8.core.projects import Projects
     from p8.core.sessions import SessionManager
 
@@ -106,7 +107,14 @@ class App:
         """Who can answer."""
         from p8.assistants.catalog import Catalog
 
-        return Catalog(self.config.home, self._assistants)
+        return Catalog(self.config.home, self._assistants, self.config.agents, lambda: self.directory)
+
+    @cached_property
+    def permissions(self) -> Permissions:
+        """What agents may do unasked."""
+        from p8.core.permissions import Permissions
+
+        return Permissions(self.config.permissions)
 
     @cached_property
     def registry(self) -> Registry:

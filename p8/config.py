@@ -6,8 +6,8 @@ Everything has a default: P8 works on first start with no file at all (row P6).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Config:
     snapshot_file_mb: int = 50  #: a larger file is left out of checkpoints, and named
     snapshot_quota_mb: int = 5120  #: of a project's kept files; beyond it `p8 checkpoint prune` has something to do
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
+    permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
+    agents: dict[str, Any] = field(default_factory=dict)  #: `[agents.NAME]`: command, env, pass, auth
 
 
 def load_config(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Config:
@@ -56,6 +58,19 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     named: dict[str, Any] = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     return replace(config, **named, color=config.color and not plain)
+
+
+def inherited(names: Sequence[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """
+    Return those variables of the environment that are named; `LC_*` stands for all that begin so.
+
+    Args:
+        names: exact names, or beginnings with a * behind.
+        environ: environment to read; the process's own where none is given.
+    """
+    env = os.environ if environ is None else environ
+    starts = tuple(name[:-1] for name in names if name.endswith("*"))
+    return {key: value for key, value in env.items() if key in names or (starts and key.startswith(starts))}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -206,9 +206,12 @@ def command(
 
 #: first word of a command -> the modules here that declare it, so that only what is asked for is imported
 BUILT_IN = {
-    "session": "session forks", "sess": "session forks", "resume": "session", "checkpoint": "checkpoint files",
-    "rewind": "files", "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help",
-    "quit": "help", "exit": "help", "q": "help", "settings": "help",
+    "agent": "agent",
+    "checkpoint": "checkpoint files", "rewind": "files",
+    "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
+    "model": "model",
+    "search": "talk", "history": "talk", "retry": "talk",
+    "session": "session forks", "sess": "session forks", "resume": "session",
 }  # fmt: skip
 
 

@@ -350,8 +350,11 @@ class Repl:
             with self._kept():
                 app.sessions.annotate(model=assistant.name)
         cancel = Cancel()
-        with self._running(cancel), Answer(self.screen) as shown:
-            for chunk in run_turn(app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s):
+        with self._running(cancel), Answer(self.screen, cancel) as shown:
+            for chunk in run_turn(
+                app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s, permissions=app.permissions,
+                ask=shown.ask if self.screen.is_terminal else None,
+            ):  # fmt: skip
                 shown.take(chunk)
         self.status.tokens += shown.tokens
         if cancel.is_set():
