@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
 
+from p8.errors import StoreError
 from p8.store.leases import Holder, is_alive, this_process
 
 Write = Callable[[Callable[[Any], Any]], Any]
@@ -34,6 +39,32 @@ CREATE TABLE instances (
 ) STRICT;
 CREATE TABLE ports (port INTEGER PRIMARY KEY, holder TEXT NOT NULL UNIQUE, taken INTEGER NOT NULL) STRICT;
 """
+
+
+def installation_of(home: Path) -> str:
+    """
+    Return the random name of this installation, made at the first call; what P8 makes elsewhere bears it.
+
+    Raises:
+        StoreError: the home cannot be written to.
+    """
+    path = home / "states" / "installation"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            name = path.read_text("ascii").strip()
+            if re.fullmatch("[0-9a-f]{24}", name):
+                return name
+        fresh = path.with_name(f"installation.{os.getpid()}")
+        fresh.write_text(os.urandom(12).hex(), "ascii")
+        try:
+            os.link(fresh, path)  # whoever is first decides
+        except FileExistsError:
+            if not re.fullmatch("[0-9a-f]{24}", path.read_text("ascii").strip()):
+                fresh.replace(path)
+        fresh.unlink(missing_ok=True)
+        return path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: {error}", "P8's home must be writable") from error
 
 
 class InstanceTable:
