@@ -146,6 +146,13 @@ def _block(where: Where, value: str, indent: int) -> str:
     return "".join(lines) + f"{' ' * (indent + 2 * len(above))}{last}: {value}\n"
 
 
+def written(value: Any) -> str:
+    """Return plain values as YAML, in the order they have."""
+    import yaml
+
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False))
+
+
 class Section:
     """
     One mapping of a document, read name by name; what was not asked for is an error.

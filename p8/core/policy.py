@@ -6,6 +6,7 @@ waits twice as long, and after a ceiling it is given up and said so. Being well 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -34,6 +35,20 @@ class Alert(StrEnum):
     RECOVERY_FAILED = "RECOVERY_FAILED"
     ENGINE_DOWN = "ENGINE_DOWN"
     ENGINE_UP = "ENGINE_UP"
+
+
+#: alerts of one topic take each other's place on the screen
+TOPICS = {
+    Alert.HIGH_CPU: "cpu", Alert.HIGH_MEM: "memory", Alert.OUT_OF_MEMORY: "memory limit", Alert.UNHEALTHY: "health",
+    Alert.RECOVERED: "health", Alert.RECOVERY_FAILED: "health", Alert.ENGINE_DOWN: "engine", Alert.ENGINE_UP: "engine",
+}  # fmt: skip
+
+
+def topic_of(data: Mapping[str, Any]) -> str:
+    """Return under which topic a person is told of an alert."""
+    alert = str(data.get("alert", ""))
+    kind = TOPICS[Alert(alert)] if alert in Alert._value2member_map_ else "event"
+    return f"{data.get('instance', '')} {kind}".strip()
 
 
 class Tell(NamedTuple):
@@ -189,8 +204,8 @@ class Policy:
         if not level:
             account.over[alert] = 0
             account.under[alert] = account.under.get(alert, 0) + 1 if value < warning * UNDER else 0
-            if account.under[alert] >= UNDER_SAMPLES:
-                account.levels.pop(alert, None)
+            if account.under[alert] >= UNDER_SAMPLES and account.levels.pop(alert, ""):
+                return [Tell(alert, instance, "info", f"{alert} is over: {text}", {"over": True})]
             return []
         account.under[alert] = 0
         account.over[alert] = account.over.get(alert, 0) + 1

@@ -16,6 +16,7 @@ from p8.containers.settings import Settings
 from p8.containers.watch import Target, Verdict
 from p8.core.blueprint import Places
 from p8.core.instance_files import InstanceFiles
+from p8.core.policy import topic_of
 from p8.errors import Conflict, NotFound, P8Error
 from p8.model import Notice, from_us
 from p8.store.manager import PersistenceManager
@@ -143,10 +144,14 @@ class Roster:
         with contextlib.suppress(P8Error):
             self.store.record(f"~{self.store.leases.me.owner}", "event", {"text": text, "level": level, **data})
         self.files.log.write(self.store.clock(), level, "instances", text, data)
-        if level != "info" or data.get("alert"):
-            topic = f"{data.get('alert', 'instance')} {data.get('instance', '')}".strip()
-            self.store.notice(topic, None)
-            self.store.notice(topic, Notice(level, topic, text, str(data.get("hint", ""))))
+        if data.get("alert"):
+            told(self.store, level, text, data)
+
+
+def told(store: PersistenceManager, level: str, text: str, data: Mapping[str, Any]) -> None:
+    """Tell the person at this process of an alert."""
+    topic = topic_of(data)
+    store.notice(topic, None if data.get("over") else Notice(level, topic, text, str(data.get("hint", ""))))
 
 
 def instance_of(row: Mapping[str, Any]) -> Instance:

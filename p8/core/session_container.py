@@ -198,8 +198,8 @@ class SessionContainer:
         if code is None:
             self._look(launched)
         return ExecutionResult(
-            -9 if code is None else code, kept.text(), round(time.monotonic() - begun, 3), started, kept.cut, interrupted,
-            launched.container.name,
+            -9 if code is None else code, kept.text(), round(time.monotonic() - begun, 3), started, kept.cut,
+            interrupted, launched.container.name,
         )  # fmt: skip
 
     def open(self, command: tuple[str, ...], tty: tuple[int, int] | None = None, **environment: str) -> Channel:

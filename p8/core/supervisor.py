@@ -20,9 +20,8 @@ from p8.containers.settings import Settings
 from p8.containers.watch import EngineState, Observation, Target, Verdict, Watch
 from p8.core.instances import InstanceManager
 from p8.core.policy import Alert, Decision, GiveUp, Policy, Recover, Tell
-from p8.core.roster import InstanceStatus
+from p8.core.roster import InstanceStatus, told
 from p8.errors import Conflict, InvalidTransition, P8Error
-from p8.model import Notice
 
 SETTINGS_S = 5.0  #: how long a configuration once read is believed
 AGAIN_S = 0.25  #: a container that was just restarted is looked at so often
@@ -111,7 +110,7 @@ class Supervisor:
         now = self._now()
         if now - self._asked_daemon >= DAEMON_S:
             self._asked_daemon = now
-            self._daemon = daemon_runs(self._manager.store.home)
+            self._daemon = bool(daemon_pid(self._manager.store.home))
         return self._daemon
 
     def _pass_on(self) -> None:
@@ -120,10 +119,7 @@ class Supervisor:
         for line in self._follower.new() if self._follower is not None else ():
             data = line.get("metadata") or {}
             if data.get("alert") and (data.get("instance") in own or not data.get("instance")):
-                topic = f"{data['alert']} {data.get('instance', '')}".strip()
-                level = str(line.get("level", "warning")).lower()
-                self._manager.store.notice(topic, None)
-                self._manager.store.notice(topic, Notice(level, topic, str(line.get("message", ""))))
+                told(self._manager.store, str(line["level"]).lower(), str(line["message"]), data)
 
     # what is seen
 
@@ -247,16 +243,17 @@ class DaemonLock:
             self._number = -1
 
 
-def daemon_runs(home: Path) -> bool:
-    """Return whether a process looks after all instances of a home."""
+def daemon_pid(home: Path) -> int:
+    """Return the process that looks after all instances of a home, or 0."""
     try:
         number = os.open(home / "states" / "watch.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return False
+        return 0
     try:
         fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
+        return 0
     except BlockingIOError:
-        return True
+        said = os.read(number, 20)
+        return int(said) if said.isdigit() else 0
     finally:
         os.close(number)
