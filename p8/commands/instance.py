@@ -79,7 +79,11 @@ def start(app: App, args: Namespace) -> Result:
     finally:
         app.progress(1.0, "")
     one = made.instance
-    views = [Text(f"{one.id} is up", "good"), _card(one), *(Text(said, "warning") for said in made.warnings)]
+    views: list[View] = [
+        Text(f"{one.id} is up", "good"),
+        _card(one),
+        *(Text(said, "warning") for said in made.warnings),
+    ]
     if made.verdict is not None and not made.verdict.healthy:
         views.append(Text(f"but {', '.join(made.verdict.reasons)}", "warning"))
     if args.attach:
@@ -88,7 +92,7 @@ def start(app: App, args: Namespace) -> Result:
 
 
 def project_of(app: App, words: str) -> tuple[str, Path]:
-    """Return name and directory of a project: a path, this directory's project, a known one, or this directory as it."""
+    """Return name and directory of a project: a path, this one, a known one, or this directory under that name."""
     if words in {".", ""} or "/" in words or words == "~":
         path = Path(words or ".").expanduser()
         path = (path if path.is_absolute() else app.directory / path).resolve()
@@ -178,7 +182,7 @@ def attached(app: App, instance: str, words: tuple[str, ...]) -> Result:
 @command("instance", "List the instances.", doors=("repl", "cli"))
 def instance(app: App, args: Namespace) -> Result:
     """List them."""
-    return list_(app, Namespace(status="all", detailed=False))
+    return _listed(app, "all", False)
 
 
 @command("instance list", "List the instances: project, mode, port, status, health, resources, uptime.",
@@ -187,9 +191,13 @@ def instance(app: App, args: Namespace) -> Result:
          examples=("instance list --status running",))  # fmt: skip
 def list_(app: App, args: Namespace) -> Result:
     """List them."""
+    return _listed(app, args.status, args.detailed)
+
+
+def _listed(app: App, status: str, detailed: bool) -> Result:
     said = _reconciled(app)
-    found = app.instances.roster.all("all" if args.status == "health" else args.status)
-    return Result([one.to_dict() for one in found], (*said, listing(found, args.detailed)))
+    found = app.instances.roster.all("all" if status == "health" else status)
+    return Result([one.to_dict() for one in found], (*said, listing(found, detailed)))
 
 
 def _reconciled(app: App) -> tuple[View, ...]:
@@ -289,12 +297,11 @@ def _metered(app: App, watch: bool, order: Callable[[Instance, Any], float]) -> 
     def draw() -> tuple[View, ...]:
         return (Table(USAGE, usage_rows(*measure(0.0)), "No instance is up."),)
 
-    if watch:
-        measure(SAMPLE_WITHIN_S)
-        return Result(None, (), Live(draw, 1.0, meter.close))
     found, samples = measure(SAMPLE_WITHIN_S)
-    meter.close()
     data = [{"id": one.id, **(samples[one.container]._asdict() if one.container in samples else {})} for one in found]
+    if watch:
+        return Result(data, (), Live(draw, 1.0, meter.close))
+    meter.close()
     return Result(data, (Table(USAGE, usage_rows(found, samples), "No instance is up."),))
 
 
@@ -302,7 +309,7 @@ def _metered(app: App, watch: bool, order: Callable[[Instance, Any], float]) -> 
          Arg("--watch", "drawn anew every second, until Ctrl-C", flag=True))  # fmt: skip
 def stats(app: App, args: Namespace) -> Result:
     """Show what they use."""
-    return _metered(app, args.watch and not getattr(args, "json", False), lambda _one, _sample: 0.0)
+    return _metered(app, args.watch, lambda _one, _sample: 0.0)
 
 
 @command("instance top", "Show what the instances use, the busiest first, until Ctrl-C.",
@@ -415,9 +422,8 @@ def health(app: App, args: Namespace) -> Result:
         return Result(None, (), Live(lambda: (_health_table(_verdicts(app, chosen())),), 2.0))
     found = _verdicts(app, chosen())
     data = [{**v._asdict(), "state": str(v.state or "gone")} for v in found]
-    return Result(
-        data, (_health_table(found),), status=0 if all(v.healthy for v in found) else ContainerError.exit_status
-    )
+    status = 0 if all(v.healthy for v in found) else ContainerError.exit_status
+    return Result(data, (_health_table(found),), status=status)
 
 
 @command("instance heal", "Make an instance well again that is not: go on, start, restart or make anew.", WHICH)
