@@ -316,6 +316,10 @@ class Repl:
             self._answer()
         elif isinstance(effect, Quit):
             self._leaving = "quit"
+        elif effect is not None:
+            from p8.repl.live import perform
+
+            perform(effect, self.screen)
 
     def _yes(self, question: str, default: bool = False) -> bool:
         self.screen.write(f"{escape(question)} {'[Y/n]' if default else '[y/N]'} ")
