@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from p8.core.checkpoints import Checkpoints
     from p8.core.projects import Projects
     from p8.core.sessions import SessionManager
+    from p8.core.transfer import Transfer
 
 
 class App:
@@ -87,6 +88,13 @@ class App:
         from p8.core.checkpoints import Checkpoints
 
         return Checkpoints(self.sessions, lambda: self.directory)
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """Conversations of other tools."""
+        from p8.core.transfer import Transfer
+
+        return Transfer(self.sessions, self.projects, lambda: self.directory)
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -16,6 +16,8 @@ from p8.errors import ConfigError
 #: environment variable -> setting
 ENVIRONMENT = {"P8_MODEL": "model", "P8_THEME": "theme", "P8_PLUGINS": "plugins"}
 
+FOREIGN_HOMES = ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "LLM_USER_PATH", "XDG_DATA_HOME")
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -53,6 +55,12 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     named: dict[str, Any] = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     return replace(config, **named, color=config.color and not plain)
+
+
+def foreign_homes(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what says where other tools keep their conversations: the home, and their own variables that are set."""
+    env = os.environ if environ is None else environ
+    return {"HOME": str(Path.home()), **{name: env[name] for name in FOREIGN_HOMES if env.get(name)}}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """aider: `.aider.chat.history.md` in the project, Markdown, appended to by every chat.
 
-A chat begins with `# aider chat started at`; `#### ` is the person, `> ` the tool, the rest the model. aider ends what it
-writes itself with two spaces, which tells it from quotes and headings of the model's. Only the beginning of a chat has
-a time, in local time; what was said in it gets that one.
+A chat begins with `# aider chat started at`; `#### ` is the person, `> ` the tool, the rest the model. aider ends what
+it writes itself with two spaces, which tells it from quotes and headings of the model's. Only the beginning of a chat
+has a time, in local time; what was said in it gets that one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class _Chat:
         """Yield the chat, if anything was said in it."""
         found = self.found
         strict = any(line.startswith(("> ", "#### ")) and line.endswith("  \n") for line in self._lines)
-        role, block = "", []
+        role = ""
+        block: list[str] = []
         for line in self._lines:
             now, said = _part(line, strict)
             now = now or "assistant"

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from p8.errors import FormatError
 
@@ -52,13 +52,13 @@ class Database:
             program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True,
             cwd="/", env={},
         )  # fmt: skip
-        self._ask({"path": os.path.abspath(place), "tables": [*tables], "immutable": not in_use})
+        self._ask({"path": str(place.absolute()), "tables": [*tables], "immutable": not in_use})
         said = self._answer()
         if "error" in said:
             self.close()
             raise FormatError(f"{path}: {said['error']}", "it may be damaged, or no database")
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -42,16 +42,17 @@ def open_read_only(path: str, tables: set[str], immutable: bool) -> Any:
     db.text_factory = lambda raw: raw.decode("utf-8", "replace")
     for pragma in ("query_only = 1", "trusted_schema = 0", "cell_size_check = 1", "temp_store = 2", "mmap_size = 0"):
         db.execute(f"PRAGMA {pragma}")
+    yes, no = int(sqlite3.SQLITE_OK), int(sqlite3.SQLITE_DENY)
     named = {name.lower() for name in tables} | {"sqlite_master", "sqlite_schema"}
 
     def allow(action: int, one: str | None, two: str | None, *_: Any) -> int:
         if action == sqlite3.SQLITE_READ:
-            return sqlite3.SQLITE_OK if (one or "").lower() in named else sqlite3.SQLITE_DENY
+            return yes if (one or "").lower() in named else no
         if action == sqlite3.SQLITE_FUNCTION:
-            return sqlite3.SQLITE_DENY if two == "load_extension" else sqlite3.SQLITE_OK
+            return no if two == "load_extension" else yes
         if action == sqlite3.SQLITE_PRAGMA:
-            return sqlite3.SQLITE_OK if one == "table_info" else sqlite3.SQLITE_DENY
-        return sqlite3.SQLITE_OK if action in ALLOWED else sqlite3.SQLITE_DENY
+            return yes if one == "table_info" else no
+        return yes if action in ALLOWED else no
 
     db.set_authorizer(allow)
     return db

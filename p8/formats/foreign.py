@@ -1,13 +1,13 @@
 """A conversation as another tool kept it, and how foreign files are opened: bounded, streamed, never trusted.
 
-Each tool has a module here with `NAME`, `TITLE`, `places(env, directories)` (where it keeps its files by default),
-`detect(path)`, `source_of(path)` (what must be read together with a file) and `read(path)`. A record that cannot be read
-costs that record and is counted; a file that cannot be read at all is a `FormatError`.
+Each tool has a module here that is a `Format`. A record that cannot be read costs that record and is counted; a file of
+which nothing can be read is a `FormatError`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import stat
@@ -110,7 +110,7 @@ class Conversation:
         self.started_us = min(times)
         self.ended_us = max(times)
         self.model = next((item.model for item in reversed(self.items) if item.model), self.model)
-        self.directory = self.directory if os.path.isabs(self.directory) and "\0" not in self.directory else ""
+        self.directory = self.directory if self.directory.startswith("/") and "\0" not in self.directory else ""
         self.directory = self.directory[:4000]
         return self
 
@@ -279,17 +279,15 @@ def opened(path: Path) -> IO[bytes]:
         import zstandard
 
         plain = os.fdopen(descriptor, "rb")
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(plain, closefd=True)  # type: ignore[no-any-return]
+        expander = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        return io.BufferedReader(expander.stream_reader(plain, closefd=True))
     return os.fdopen(descriptor, "rb")
 
 
 def lines(path: Path) -> Iterator[bytes | None]:
     """Yield a file's lines, at most `FILE_BYTES` in all; None for one longer than `LINE_BYTES`."""
-    import io
-
     done, long = 0, False
-    with opened(path) as raw:
-        file = raw if path.suffix != ".zst" else io.BufferedReader(raw)  # type: ignore[arg-type]
+    with opened(path) as file:
         while done < FILE_BYTES:
             try:
                 line = file.readline(LINE_BYTES)

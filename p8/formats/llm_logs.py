@@ -11,7 +11,19 @@ from typing import Any
 
 from p8.errors import FormatError
 from p8.formats.database import Database, is_database
-from p8.formats.foreign import Conversation, Item, beginning, count, mapping, parse, sequence, shown, text, tool_call, when
+from p8.formats.foreign import (
+    Conversation,
+    Item,
+    beginning,
+    count,
+    mapping,
+    parse,
+    sequence,
+    shown,
+    text,
+    tool_call,
+    when,
+)
 
 NAME = "llm"
 TITLE = "llm"
@@ -163,7 +175,9 @@ class _Responses:
         """Yield all conversations but those whose thread is known."""
         names = {row[0]: text(row[1]) for row in self._db.all("SELECT id, name FROM conversations")}
         grouped: dict[str, list[Any]] = {}
-        for response, conversation in self._db.all("SELECT id, conversation_id FROM responses ORDER BY datetime_utc, id"):
+        for response, conversation in self._db.all(
+            "SELECT id, conversation_id FROM responses ORDER BY datetime_utc, id"
+        ):
             grouped.setdefault(conversation or response, []).append(response)
         asked, answered = self._by_response("tool_calls"), self._by_response("tool_results")
         for conversation, responses in grouped.items():
@@ -215,7 +229,9 @@ class _Responses:
             tokens_out=count(row.get("output_tokens")), thought=text(row.get("reasoning")),
         )  # fmt: skip
         for one in asked.get(response, ()):
-            for name, given, call_id in db.all("SELECT name, arguments, tool_call_id FROM tool_calls WHERE id = ?", (one,)):
+            for name, given, call_id in db.all(
+                "SELECT name, arguments, tool_call_id FROM tool_calls WHERE id = ?", (one,)
+            ):
                 arguments = parse(text(given).encode("utf-8", "replace"))
                 call = tool_call(name, arguments if arguments is not None else given, call_id)
                 item.tools.append(call)
@@ -229,7 +245,7 @@ class _Responses:
         if not self._db.columns(table):
             return prompt
         sql = (
-            f'SELECT f.content FROM {table} p JOIN fragments f ON f.id = p.fragment_id WHERE p.response_id = ?'
+            f"SELECT f.content FROM {table} p JOIN fragments f ON f.id = p.fragment_id WHERE p.response_id = ?"
             ' ORDER BY p."order"'
         )
         return "\n".join(filter(None, (*(text(row[0]) for row in self._db.all(sql, (response,))), prompt)))

@@ -45,7 +45,9 @@ def detect(path: Path) -> bool:
     """Return whether a file is such a database, or the record of a session."""
     if path.suffix == ".db":
         start = beginning(path)
-        return is_database(start) and b"session" in start and (b"parent_id" in start or b"opencode" in path.name.encode())
+        return (
+            is_database(start) and b"session" in start and (b"parent_id" in start or b"opencode" in path.name.encode())
+        )
     return path.suffix == ".json" and path.parent.parent.name == "session" and path.stem.startswith("ses_")
 
 
