@@ -95,6 +95,7 @@ class Transfer:
         self._directory = directory
         self._places: dict[str, tuple[str, str]] = {}
         self._known: dict[tuple[str, str], SessionRow] = {}
+        self._done: dict[tuple[str, str], tuple[str, str]] = {}  #: in this run: digest and session
         self._recorded = 0
 
     # finding
@@ -190,7 +191,7 @@ class Transfer:
 
     def _go_through(self, found: Iterable[Found], progress: Progress, *, write: bool) -> Report:
         self._store.drain()
-        self._known = self._store.sessions.imported()
+        self._known, self._done = self._store.sessions.imported(), {}
         report = Report([], [])
         by_name = {one.NAME: one for one in formats()}
         sources = list(found)
@@ -203,7 +204,7 @@ class Transfer:
                         report.outcomes.append(self._take(conversation, write=write))
                         bar.show()
                 except (FormatError, OSError) as error:
-                    report.problems.append((str(source.path), str(error)))
+                    report.problems.append((git.shown(str(source.path)), str(error)))
                 bar.end()
         finally:
             bar.finish()
@@ -213,9 +214,11 @@ class Transfer:
         c, keys = conversation, [item.key for item in conversation.items]
         plan = self._plan(c, keys)
         added = 0 if plan.state in {"known", "trash", "empty"} else len(keys) - plan.known
-        session = plan.row.id if plan.row is not None else ""
+        session = plan.row.id if plan.row is not None else self._done.get((c.tool, c.id), ("", ""))[1]
         if write and added:
             session = self._write(c, keys, plan)
+        if added:
+            self._done[c.tool, c.id] = _digest(keys), session
         title = c.title or title_from(next((item.content for item in c.items if item.role == "user"), ""))
         return Outcome(
             c.tool, c.id, title_from(title), c.directory, c.model, c.started_us, c.ended_us, len(keys), added,
@@ -227,7 +230,13 @@ class Transfer:
     def _plan(self, conversation: Conversation, keys: list[str]) -> _Plan:
         if not any(item.role in {"user", "assistant"} or item.kind != "message" for item in conversation.items):
             return _Plan("empty")
-        row = self._known.get((conversation.tool, conversation.id))
+        name = conversation.tool, conversation.id
+        if name in self._done and self._done[name][0] != _digest(keys):  # more of it in another file
+            self._store.drain(30.0)
+            self._known = self._store.sessions.imported()
+        elif name in self._done:
+            return _Plan("known", self._known.get(name))
+        row = self._known.get(name)
         if row is None:
             return _Plan("new")
         if row.trashed_us is not None:

@@ -35,7 +35,7 @@ def detect(path: Path) -> bool:
     if path.suffix != ".jsonl" or path.name.startswith("agent-"):
         return False
     return any(
-        r.get("type") in KINDS and ("sessionId" in r or "leafUuid" in r) and "payload" not in r
+        text(r.get("type")) in KINDS and ("sessionId" in r or "leafUuid" in r) and "payload" not in r
         for r in first_records(path)
     )
 
@@ -77,7 +77,7 @@ class _Session:
 
     def take(self, record: dict[str, Any]) -> None:
         """Take a record in; one that is not as it should be counts as bad."""
-        found, kind = self._found, record.get("type")
+        found, kind = self._found, text(record.get("type"))
         if kind in {"custom-title", "ai-title"}:
             self._titles[kind] = text(record.get("customTitle" if kind == "custom-title" else "aiTitle"))
             return
@@ -126,7 +126,7 @@ class _Session:
                 item.content = _joined(item.content, text(block.get("text")))
             elif block.get("type") == "thinking":
                 item.thought = _joined(item.thought, text(block.get("thinking")))
-            elif block.get("type") in {"tool_use", "server_tool_use"}:
+            elif text(block.get("type")) in {"tool_use", "server_tool_use"}:
                 item.tools.append(call_of(block.get("name"), block.get("input"), block.get("id")))
         usage = mapping(message.get("usage"))
         cached = usage.get("cache_creation_input_tokens"), usage.get("cache_read_input_tokens")
@@ -216,7 +216,7 @@ def _blocks(content: Any) -> list[dict[str, Any]]:
 def _readable(block: dict[str, Any]) -> str:
     if block.get("type") == "text":
         return text(block.get("text"))
-    if block.get("type") in {"image", "document"}:
+    if text(block.get("type")) in {"image", "document"}:
         kind = text(mapping(block.get("source")).get("media_type"))
         return f"[{block['type']}{' ' + kind if kind else ''}]"
     return shown({key: value for key, value in block.items() if key != "source"})

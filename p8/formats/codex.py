@@ -103,13 +103,13 @@ class _Rollout:
     def take(self, record: dict[str, Any]) -> None:
         """Take a record in, wrapped (`type` and `payload`) or bare."""
         at = when(record.get("timestamp"))
-        kind, payload = record.get("type"), record.get("payload")
+        kind, payload = text(record.get("type")), record.get("payload")
         if not isinstance(payload, dict):
             if "payload" in record:
                 self.found.bad += 1
-            elif kind is None and "id" in record and "timestamp" in record:
+            elif not kind and "id" in record and "timestamp" in record:
                 self._about(record, at)
-            elif isinstance(kind, str):
+            elif kind:
                 self._item(record, at)
             return
         if kind == "session_meta":
@@ -167,7 +167,7 @@ class _Rollout:
             turns -= item.role == "user"
 
     def _item(self, item: dict[str, Any], at: int) -> None:
-        kind = item.get("type")
+        kind = text(item.get("type"))
         if kind == "message":
             self._message(item, at)
         elif kind == "reasoning":
