@@ -32,7 +32,8 @@ SAID = (Kind.MESSAGE, Kind.COMMAND, Kind.EXECUTION)
 DRAIN_ENTRIES = 20_000  #: recorded entries after which the database catches up
 QUIET_S = 1.0  #: what is done sooner shows no progress
 REDRAW_S = 0.1
-INDEX_S = 5.0
+INDEX_S = 60.0  #: at most so long is spent on making an import searchable at once
+INDEX_STEP_S = 1.0
 Progress = Callable[[float, str], None]
 
 
@@ -171,12 +172,24 @@ class Transfer:
         self._store.start()
         with self._alone():
             try:
-                return self._go_through(found, progress, write=True)
+                report = self._go_through(found, progress, write=True)
+                self._store.save()
             finally:
-                with contextlib.suppress(StoreError):
-                    self._store.save()
-                    self._store.drain(30.0)
-                    self._store.keeper.index_for(INDEX_S)
+                self._store.drain(30.0)
+        self._index(progress)
+        return report
+
+    def _index(self, progress: Progress) -> None:
+        """Make what was imported searchable; of very much, the rest comes in the background."""
+        began, shown = time.monotonic(), False
+        while (at := time.monotonic()) < began + INDEX_S:
+            self._store.keeper.index_for(INDEX_STEP_S)
+            if time.monotonic() < at + INDEX_STEP_S:
+                break
+            shown = True
+            progress(0.99, "making it searchable")
+        if shown:
+            progress(1.0, "")
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -202,11 +202,11 @@ def done(home: Path) -> int:
     return sum(file.read_bytes().count(b'"what":"imported"') for file in (home / "journal").glob("*.jsonl"))
 
 
-@pytest.mark.parametrize("kills", [6])
+@pytest.mark.parametrize("kills", [5])
 def test_killed_in_the_middle_and_run_again_everything_is_there_once(tmp_path: Path, home: Path, kills: int) -> None:
     """kill -9 at growing delays: the last run completes it, and nothing is there twice."""
     source = tmp_path / "many"
-    for number in range(400):
+    for number in range(160):
         name = f"{number:08d}-0000-4000-8000-000000000000"
         jsonl(source / f"{name}.jsonl", [{**r, "sessionId": name} for r in records_of(FILE)])
     command = [sys.executable, "-m", "p8", "import", str(source)]
@@ -215,16 +215,16 @@ def test_killed_in_the_middle_and_run_again_everything_is_there_once(tmp_path: P
     for number in range(kills):
         before = done(home)
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
-        while process.poll() is None and done(home) < before + 30 + number * 5:
+        while process.poll() is None and done(home) < before + 20 + number * 3:
             time.sleep(0.002)
         process.kill()
-        broken_off += process.wait() == -9 and before < done(home) < 400
+        broken_off += process.wait() == -9 and before < done(home) < 160
     assert broken_off > kills // 2
     subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
     store = PersistenceManager(home, background=False)
     try:
         rows = store.sessions.page(limit=1000)
-        assert len({row.meta["imported"]["id"] for row in rows}) == len(rows) == 400
+        assert len({row.meta["imported"]["id"] for row in rows}) == len(rows) == 160
         assert {row.messages for row in rows} == {5}
         assert store.read("SELECT count(*) FROM damage") == [(0,)]
     finally:
