@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.core.checkpoints import Checkpoints
+    from p8.core.files import Files
+    from p8.core.permissions import Permissions
     from p8.core.projects import Projects
     from p8.core.sessions import SessionManager
     from p8.core.transfer import Transfer
@@ -87,7 +89,19 @@ class App:
         """Places to come back to."""
         from p8.core.checkpoints import Checkpoints
 
-        return Checkpoints(self.sessions, lambda: self.directory)
+        return Checkpoints(self.sessions, lambda: self.directory, snapshots=self.files.note)
+
+    @cached_property
+    def files(self) -> Files:
+        """The project's files, kept and brought back."""
+        from p8.core.files import Files
+        from p8.workspace.scan import Limits
+
+        limits = Limits(file_bytes=self.config.snapshot_file_mb << 20)
+        return Files(
+            self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
+            self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+        )  # fmt: skip
 
     @cached_property
     def transfer(self) -> Transfer:
@@ -101,7 +115,14 @@ class App:
         """Who can answer."""
         from p8.assistants.catalog import Catalog
 
-        return Catalog(self.config.home, self._assistants)
+        return Catalog(self.config.home, self._assistants, self.config.agents, lambda: self.directory)
+
+    @cached_property
+    def permissions(self) -> Permissions:
+        """What agents may do unasked."""
+        from p8.core.permissions import Permissions
+
+        return Permissions(self.config.permissions)
 
     @cached_property
     def registry(self) -> Registry:

@@ -6,8 +6,8 @@ Everything has a default: P8 works on first start with no file at all (row P6).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ from p8.errors import ConfigError
 
 #: environment variable -> setting
 ENVIRONMENT = {"P8_MODEL": "model", "P8_THEME": "theme", "P8_PLUGINS": "plugins"}
-
-FOREIGN_HOMES = ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "LLM_USER_PATH", "XDG_DATA_HOME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,12 @@ class Config:
     output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
     context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
     color: bool = True  #: false with NO_COLOR or TERM=dumb
+    snapshots: bool = True  #: keep the project's files around each command and agent that may change them
+    snapshot_file_mb: int = 50  #: a larger file is left out of checkpoints, and named
+    snapshot_quota_mb: int = 5120  #: of a project's kept files; beyond it `p8 checkpoint prune` has something to do
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
+    permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
+    agents: dict[str, Any] = field(default_factory=dict)  #: `[agents.NAME]`: command, env, pass, auth
 
 
 def load_config(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Config:
@@ -57,10 +60,17 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     return replace(config, **named, color=config.color and not plain)
 
 
-def foreign_homes(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return what says where other tools keep their conversations: the home, and their own variables that are set."""
+def inherited(names: Sequence[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """
+    Return those variables of the environment that are named; `LC_*` stands for all that begin so.
+
+    Args:
+        names: exact names, or beginnings with a * behind.
+        environ: environment to read; the process's own where none is given.
+    """
     env = os.environ if environ is None else environ
-    return {"HOME": str(Path.home()), **{name: env[name] for name in FOREIGN_HOMES if env.get(name)}}
+    starts = tuple(name[:-1] for name in names if name.endswith("*"))
+    return {key: value for key, value in env.items() if key in names or (starts and key.startswith(starts))}
 
 
 def _read(file: Path) -> dict[str, Any]:

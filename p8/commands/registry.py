@@ -107,6 +107,7 @@ class Switched(NamedTuple):
 
     session_id: str
     reason: str  #: "new", "resumed" or "forked"
+    draft: str = ""  #: what the next line begins with
 
 
 class Retry(NamedTuple):
@@ -203,11 +204,15 @@ def command(
     return label
 
 
-#: first word of a command -> the module here that declares it, so that only what is asked for is imported
+#: first word of a command -> the modules here that declare it, so that only what is asked for is imported
 BUILT_IN = {
-    "session": "session", "sess": "session", "resume": "session", "checkpoint": "checkpoint", "search": "talk",
-    "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help", "exit": "help", "q": "help",
-    "settings": "help", "import": "transfer",
+    "agent": "agent",
+    "checkpoint": "checkpoint files", "rewind": "files",
+    "import": "transfer",
+    "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
+    "model": "model",
+    "search": "talk", "history": "talk", "retry": "talk",
+    "session": "session forks", "sess": "session forks", "resume": "session",
 }  # fmt: skip
 
 
@@ -229,7 +234,7 @@ class Registry:
 
     def load(self, word: str = "") -> None:
         """Import what declares the commands that begin with `word`; everything where none is given."""
-        wanted = {BUILT_IN[word]} if word in BUILT_IN else set(BUILT_IN.values())
+        wanted = set(BUILT_IN[word].split()) if word in BUILT_IN else set(" ".join(BUILT_IN.values()).split())
         for name in sorted(wanted - self._loaded):
             self._loaded.add(name)
             self.add_module(import_module(f"p8.commands.{name}"))

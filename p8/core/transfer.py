@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from p8.config import foreign_homes
+from p8.config import inherited
 from p8.core.projects import Projects
 from p8.core.sessions import SessionManager
 from p8.errors import Conflict, FormatError, Held, P8Error, StoreError, UsageError
@@ -28,6 +28,9 @@ from p8.model import Entry, ExecutionHistory, IdMaker, Kind, SessionRow, Status,
 from p8.workspace import git
 
 FORMATS = ("claude", "codex", "gemini", "llm_logs", "aider", "opencode")
+#: variables that say where the tools keep what they keep
+HOMES = ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "LLM_USER_PATH", "XDG_DATA_HOME")
+BRIEF = ("id", "title", "kind", "status")  #: what a message says of its tools; the whole is in their parts
 SAID = (Kind.MESSAGE, Kind.COMMAND, Kind.EXECUTION)
 DRAIN_ENTRIES = 20_000  #: recorded entries after which the database catches up
 QUIET_S = 1.0  #: what is done sooner shows no progress
@@ -109,9 +112,10 @@ class Transfer:
         here = git.find(folders[0])
         if here is not None:
             folders.append(here.root)
+        env = {"HOME": str(Path.home()), **inherited(HOMES)}
         found: dict[Found, None] = {}
         for one in formats():
-            for place in one.places(foreign_homes(), list(dict.fromkeys(folders))):
+            for place in one.places(env, list(dict.fromkeys(folders))):
                 found |= dict.fromkeys(self._below(place.expanduser(), (one,)))
         return list(found)
 
@@ -281,9 +285,13 @@ class Transfer:
             stream = self._go_on(plan.row)
         if not stream:
             stream = self._begin(conversation, plan)
-        for item, key in zip(conversation.items[plan.known :], keys[plan.known :], strict=True):
-            kind, data = entry_of(item, conversation.tool)
-            self._record(stream, kind, {**data, "foreign": key}, item.time_us)
+        for number, (item, key) in enumerate(zip(conversation.items, keys, strict=True)):
+            if number >= plan.known:
+                turn = f"{number:x}-{key}"
+                for part in parts_of(item, conversation.tool, turn):
+                    self._record(stream, Kind.PART, part, item.time_us)
+                kind, data = entry_of(item, conversation.tool, turn)
+                self._record(stream, kind, {**data, "foreign": key}, item.time_us)
         changes: dict[str, Any] = {
             "imported": _about(conversation) | {"digest": _digest(keys), "entries": len(keys)},
             "ended": conversation.ended_us,
@@ -403,8 +411,16 @@ def formats() -> list[Format]:
     return [import_module(f"p8.formats.{name}") for name in FORMATS]
 
 
-def entry_of(item: Item, tool: str) -> tuple[str, dict[str, Any]]:
-    """Return kind and data of the entry that a foreign item becomes."""
+def parts_of(item: Item, tool: str, turn: str) -> list[dict[str, Any]]:
+    """Return the data of the parts of an answer: its tool calls, as `core/parts.py` records those of agents."""
+    return [
+        {"part": "tool", "turn": turn, "agent": tool, **call, "content": [{"text": call["content"]}]}
+        for call in item.tools
+    ]
+
+
+def entry_of(item: Item, tool: str, turn: str) -> tuple[str, dict[str, Any]]:
+    """Return kind and data of the entry that a foreign item becomes; its parts go before it."""
     kept: dict[str, Any] = {"foreign_id": item.id} if item.id else {}
     if item.kind == "command":
         return Kind.COMMAND, {"command": item.content, **item.more, **kept}
@@ -412,12 +428,15 @@ def entry_of(item: Item, tool: str) -> tuple[str, dict[str, Any]]:
         output = str(item.more.get("output", ""))
         run = ExecutionHistory(item.content, from_us(item.time_us), output=output, metadata={"imported": tool})
         return Kind.EXECUTION, run.to_dict() | kept
-    known = {
+    known: dict[str, Any] = {
         "model": item.model, "tokens_in": item.tokens_in, "tokens_out": item.tokens_out, "cost": item.cost,
-        "thought": item.thought, "tools": item.tools,
+        "thought": item.thought,
     }  # fmt: skip
-    data = {"role": item.role, "content": item.content}
-    return Kind.MESSAGE, data | {name: value for name, value in known.items() if value} | item.more | kept
+    data: dict[str, Any] = {"role": item.role, "content": item.content}
+    data |= {name: value for name, value in known.items() if value}
+    if item.tools:
+        data |= {"turn": turn, "tools": [{name: call[name] for name in BRIEF} for call in item.tools]}
+    return Kind.MESSAGE, data | item.more | kept
 
 
 def _about(conversation: Conversation) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def shown(value: Any) -> str:
 
 def tool_call(name: Any, given: Any, call_id: Any = "", title: str = "") -> dict[str, Any]:
     """
-    Return a tool call as P8 records it: id, title, name, input, status, content (what came of it).
+    Return a tool call as P8 records it: id, title, kind, name, input, status, content (what came of it, as text).
 
     `status` is completed or failed once the result is known, and pending until then.
     """
@@ -206,9 +206,22 @@ def tool_call(name: Any, given: Any, call_id: Any = "", title: str = "") -> dict
     hint = next((about[k] for k in HINTS if isinstance(about.get(k), str) and about[k].strip()), "")
     line = " ".join(str(hint).split())[:120]
     return {
-        "id": text(call_id), "title": title or (f"{named}: {line}" if line else named), "name": named, "input": given,
-        "status": "pending", "content": "",
+        "id": text(call_id), "title": title or (f"{named}: {line}" if line else named), "kind": kind_of(named),
+        "name": named, "input": given, "status": "pending", "content": "",
     }  # fmt: skip
+
+
+def kind_of(name: str) -> str:
+    """Return what sort of tool one of that name is, in the Agent Client Protocol's words."""
+    low = name.lower()
+    return next((kind for kind, words in SORTS.items() if any(word in low for word in words)), "other")
+
+
+SORTS = {
+    "execute": ("bash", "shell", "exec", "command", "terminal"), "fetch": ("fetch", "web", "url"),
+    "search": ("grep", "glob", "search", "find", "list"), "read": ("read", "view"),
+    "edit": ("edit", "write", "patch", "replace"), "think": ("think", "todo", "plan", "task"),
+}  # fmt: skip
 
 
 HINTS = ("command", "cmd", "file_path", "filePath", "path", "absolute_path", "pattern", "query", "url", "description")

@@ -34,6 +34,12 @@ def said(manager: SessionManager, session: str) -> list[Entry]:
     return manager.store.sessions.entries(session, kinds=kinds, whole=True)
 
 
+def calls(manager: SessionManager, session: str) -> list[tuple[str, str, str, str]]:
+    """Return the tool calls of a session as (kind, title, status, what came of it)."""
+    parts = manager.store.sessions.entries(session, kinds=("part",), whole=True)
+    return [(p.data["kind"], p.data["title"], p.data["status"], p.text) for p in parts]
+
+
 def talk(conversation: Conversation) -> list[tuple[str, str]]:
     return [(item.role or item.kind, item.content.strip().strip('"')) for item in conversation.items]
 

@@ -28,9 +28,10 @@ VENDORS = {
     "sqlite3": ("p8.store", "p8.formats.database_process"),
     "sqlite_utils": "p8.store", "zstandard": ("p8.store", "p8.formats"), "xxhash": "p8.store", "git": "p8.workspace",
     "llm": "p8.assistants", "xllamacpp": "p8.assistants", "docker": "p8.containers", "msgspec": "p8.formats",
+    "acp": "p8.assistants", "pydantic": "p8.assistants",
 }  # fmt: skip
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
-LAZY = {"rich", "git", "llm", "xllamacpp", "docker", "zstandard", "sqlite_utils"}
+LAZY = {"rich", "git", "llm", "xllamacpp", "docker", "zstandard", "sqlite_utils", "acp", "pydantic"}
 
 
 def modules() -> dict[str, Path]:

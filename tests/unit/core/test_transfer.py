@@ -22,7 +22,7 @@ from p8.formats.foreign import Conversation, Item
 from p8.model import Status, from_us
 from p8.store.manager import PersistenceManager
 from p8.testing import make_app
-from support.imports import ANSWER, ASKED, DATA, THEN, bring_in, jsonl, records_of, said, transfer
+from support.imports import ANSWER, ASKED, DATA, THEN, bring_in, calls, jsonl, records_of, said, transfer
 
 FILE = next((DATA / "claude").rglob("*.jsonl"))
 MORE = [
@@ -174,11 +174,12 @@ def test_a_title_given_here_stays_when_the_other_tool_gives_one(manager: Session
     assert manager.store.sessions.get(first.session).title == "Mine"
 
 
+@pytest.mark.parametrize(("after", "messages"), [(1, 0), (2, 1), (3, 1), (4, 2), (6, 4), (7, 5)])
 def test_an_import_that_was_broken_off_is_completed_by_the_next(
-    manager: SessionManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch, after: int, messages: int
 ) -> None:
     """The disk refuses in the middle; nothing is lost or doubled when it works again."""
-    record, left = manager.store.record, [4]
+    record, left = manager.store.record, [after]
 
     def failing(*args: Any, **kwargs: Any) -> tuple[int, int]:
         left[0] -= 1
@@ -191,10 +192,13 @@ def test_an_import_that_was_broken_off_is_completed_by_the_next(
         bring_in(manager, FILE)
     monkeypatch.setattr(manager.store, "record", record)
     (row,) = manager.store.sessions.page()
-    assert row.messages == 3
+    assert row.messages == messages
     (outcome,) = bring_in(manager, FILE).outcomes
-    assert (outcome.state, outcome.added, outcome.session) == ("grown", 2, row.id)
+    assert outcome.session == row.id
+    assert (outcome.state, outcome.added) == (("grown", 5 - messages) if messages < 5 else ("known", 0))
     assert contents(manager, row.id) == OLD
+    assert set(calls(manager, row.id)) == {("execute", "Bash: cat notes.txt", "completed", "hello")}
+    assert bring_in(manager, FILE).outcomes[0].state == "known"
 
 
 def done(home: Path) -> int:

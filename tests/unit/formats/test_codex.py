@@ -11,7 +11,7 @@ from p8.core.sessions import SessionManager
 from p8.formats import codex
 from p8.formats.foreign import Conversation
 from p8.model import from_us
-from support.imports import ANSWER, ASKED, DATA, THEN, every_cut, jsonl, records_of, said, talk, twice_adds_nothing
+from support.imports import ANSWER, ASKED, DATA, THEN, calls, every_cut, jsonl, records_of, talk, twice_adds_nothing
 
 FILE = next((DATA / "codex").rglob("rollout-*.jsonl"))
 ID = "01a1fd01-be34-7cf3-94ee-2b2284c00f20"
@@ -53,7 +53,9 @@ def test_importing_it_twice_adds_nothing(manager: SessionManager) -> None:
     (session,) = twice_adds_nothing(manager, FILE)
     row = manager.store.sessions.get(session)
     assert (row.tokens_in, row.tokens_out) == (420, 66)
-    assert said(manager, session)[1].data["tools"][0]["name"] == "exec_command"
+    ((kind, title, status, output),) = calls(manager, session)
+    assert (kind, title, status) == ("execute", "exec_command: cat notes.txt", "completed")
+    assert output.endswith("hello\n")
 
 
 def test_what_codex_says_in_the_persons_name_is_left_out(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from p8.core.sessions import SessionManager
 from p8.formats import gemini
 from p8.formats.foreign import Conversation
 from p8.model import from_us
-from support.imports import ANSWER, ASKED, DATA, THEN, every_cut, jsonl, records_of, said, talk, twice_adds_nothing
+from support.imports import ANSWER, ASKED, DATA, THEN, calls, every_cut, jsonl, records_of, talk, twice_adds_nothing
 
 FILE = next((DATA / "gemini").rglob("session-*.jsonl"))
 HEAD = {"sessionId": "s", "projectHash": "h", "startTime": "2026-11-21T07:00:00.000Z"}
@@ -43,7 +43,7 @@ def test_a_chat_that_gemini_wrote_and_resumed() -> None:
 def test_importing_it_twice_adds_nothing(manager: SessionManager) -> None:
     (session,) = twice_adds_nothing(manager, DATA / "gemini")
     assert manager.store.sessions.get(session).messages == 5
-    assert said(manager, session)[1].data["tools"][0]["content"] == "hello\n"
+    assert calls(manager, session) == [("read", "read_file: notes.txt", "completed", "hello\n")]
 
 
 def test_a_session_spread_over_two_files_is_one_conversation(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from p8.core.sessions import SessionManager
 from p8.errors import FormatError
 from p8.formats import llm_logs
 from p8.model import from_us
-from support.imports import ANSWER, ASKED, DATA, THEN, said, talk, twice_adds_nothing
+from support.imports import ANSWER, ASKED, DATA, THEN, calls, talk, twice_adds_nothing
 
 THREADS, RESPONSES = DATA / "llm" / "threads" / "logs.db", DATA / "llm" / "responses" / "logs.db"
 
@@ -41,7 +41,7 @@ def test_importing_it_twice_adds_nothing(file: Path, manager: SessionManager) ->
     sessions = twice_adds_nothing(manager, file)
     assert len(sessions) == 2
     assert manager.store.sessions.get(sessions[0]).tokens_in == 390
-    assert said(manager, sessions[0])[1].data["tools"][0]["content"] == "hello"
+    assert calls(manager, sessions[0]) == [("execute", "bash: cat notes.txt", "completed", "hello")]
 
 
 def test_a_prompt_with_fragments_is_whole_in_both_layouts(tmp_path: Path) -> None:

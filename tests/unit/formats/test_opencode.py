@@ -13,7 +13,7 @@ from p8.core.sessions import SessionManager
 from p8.formats import opencode
 from p8.formats.foreign import Conversation
 from p8.model import from_us
-from support.imports import ANSWER, ASKED, DATA, THEN, said, talk, twice_adds_nothing
+from support.imports import ANSWER, ASKED, DATA, THEN, calls, talk, twice_adds_nothing
 
 FILE = DATA / "opencode" / "opencode.db"
 ID = "ses_e02fe0c6effegPpg2aUYHFWiYK"
@@ -65,7 +65,7 @@ def test_importing_it_twice_adds_nothing(manager: SessionManager) -> None:
     (session,) = twice_adds_nothing(manager, FILE)
     row = manager.store.sessions.get(session)
     assert (row.title, row.title_source, row.messages) == ("Reading notes with a tool", "auto", 5)
-    assert said(manager, session)[1].data["tools"][0]["name"] == "bash"
+    assert calls(manager, session) == [("execute", "bash: cat notes.txt", "completed", "hello\n")]
 
 
 def test_the_older_folder_of_records_gives_the_same(tmp_path: Path) -> None:
