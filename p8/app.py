@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from p8.core.projects import Projects
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
+    from p8.core.transfer import Transfer
 
 
 class App:
@@ -130,6 +131,13 @@ class App:
         from p8.core.session_container import SessionContainer
 
         return SessionContainer(self.config, lambda: self.runtime)
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """Conversations of other tools."""
+        from p8.core.transfer import Transfer
+
+        return Transfer(self.sessions, self.projects, lambda: self.directory)
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -269,7 +269,7 @@ def _complete(app: App, words: list[str]) -> int:
         else:
             prefix = " ".join(before)
             tails = [name.removeprefix(prefix).strip().split(" ")[0] for name in names if name.startswith(prefix)]
-            found = [*sorted({tail for tail in tails if tail}), *_values(app, before)]
+            found = [*sorted({tail for tail in tails if tail}), *_values(app, before, last)]
     except P8Error:
         return 0
     for value in found:
@@ -278,7 +278,7 @@ def _complete(app: App, words: list[str]) -> int:
     return 0
 
 
-def _values(app: App, before: list[str]) -> list[str]:
+def _values(app: App, before: list[str], last: str) -> list[str]:
     if not before:
         return ["-c", "-r", "-p", "--model", "--json", "--version", "--help", "completion"]
     command, _ = app.registry.find(before, "cli")
@@ -288,4 +288,20 @@ def _values(app: App, before: list[str]) -> list[str]:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
     if "model" in kinds:
         return [*(model.name for model in app.catalog.models()), *options]
+    if "path" in kinds:
+        return [*_paths(last), *options]
     return options
+
+
+def _paths(start: str) -> list[str]:
+    """Return the files and folders that a path may become, as it was begun."""
+    from pathlib import Path
+
+    folder, slash, begun = start.rpartition("/")
+    try:
+        with os.scandir(Path(folder + slash).expanduser()) as found:
+            names = [entry.name + ("/" if entry.is_dir() else "") for entry in found]
+    except (OSError, RuntimeError):
+        return []
+    hidden = begun.startswith(".")
+    return sorted(folder + slash + name for name in names if hidden or not name.startswith("."))[:500]

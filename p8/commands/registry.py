@@ -231,6 +231,7 @@ def command(
 BUILT_IN = {
     "agent": "agent",
     "checkpoint": "checkpoint files", "rewind": "files",
+    "import": "transfer",
     "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
     "instance": "instance", "image": "engine", "watch": "engine", "shell-init": "engine", "log": "engine",
     "model": "model",
