@@ -191,7 +191,7 @@ class Fold:
         outcome.orphans += 1
 
     def _release_finished(self) -> None:
-        for path in self._journal.own()[:-1]:
+        for path in self._journal.finished():
             if self._folded.get(path.name, 0) >= _size(path):
                 self._journal.release(path)
                 self._db.execute("DELETE FROM journals WHERE name = ?", (path.name,))
@@ -298,7 +298,7 @@ class _Batch:
             key = stream.num << 32 | seq
             payload = raw[raw.index(DATA, HEADER) + 5 : -2]
             size = len(payload)
-            text = payload.decode() if size <= LARGE_BYTES else self._put_large(key, payload)
+            text = payload.decode() if size <= LARGE_BYTES else put_large(self._db, key, payload)
             message = kind == "message"
             values += (key, time_us, kind, role if message and role.__class__ is str else "", text, bytes_of(digest))
             if seq > stream.seq:
@@ -311,7 +311,7 @@ class _Batch:
                 self._touched[name] = stream
             last = seq
             if kind == "session":
-                self._about(time_us, payload, name)
+                self.about(time_us, payload, name)
                 tally = self._tally(stream)
             elif tally is not None:
                 if message:
@@ -374,7 +374,7 @@ class _Batch:
             "SELECT 1 FROM entries WHERE id BETWEEN ? AND ? AND hash = ?",
             (branch.num << 32, (branch.num + 1) << 32, max(line.hash, 0).to_bytes(8, "big")),
         ).fetchone()
-        return None if held is not None else (line.hash, name, branch, branch.seq + 1)
+        return None if held is not None else (max(line.hash, 0), name, branch, branch.seq + 1)
 
     def _stored(self, stream: Stream, seq: int) -> int | None:
         key = stream.num << 32 | seq
@@ -398,20 +398,7 @@ class _Batch:
         branch.exists = branch.titled = True
         self._outcome.branched.append(line.stream)
 
-    def _put_large(self, key: int, payload: bytes) -> str:
-        """Keep a large payload compressed and out of line; return what stands for it in the row."""
-        from p8.store.pack import compress
-
-        preview: dict[str, Any] = {"$large": len(payload)}
-        for name, value in load(payload).items():
-            if isinstance(value, str):
-                preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
-            elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
-                preview[name] = value
-        self._db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
-        return orjson.dumps(preview).decode()
-
-    def _about(self, time_us: int, payload: bytes, name: str) -> None:
+    def about(self, time_us: int, payload: bytes, name: str) -> None:
         """Apply what an entry says about a session: its own, or the one it names."""
         data = load(payload)
         target = data.get("about") or name
@@ -462,9 +449,10 @@ class _Batch:
 
     def damaged(self, damage: Damage) -> None:
         """Keep bytes that are no entry, for the doctor, and say so."""
+        raw = damage.raw if damage.raw.strip(b"\0") else damage.raw[:4096]
         self._db.execute(
             "INSERT OR IGNORE INTO damage (found, segment, offset, raw, reason) VALUES (?,?,?,?,?)",
-            (time.time_ns() // 1000, damage.segment, damage.offset, damage.raw[: 1 << 20], damage.reason),
+            (time.time_ns() // 1000, damage.segment, damage.offset, raw, damage.reason),
         )
         self._outcome.damaged.append(damage)
 
@@ -499,6 +487,20 @@ class _Batch:
             self.last_change = db.execute(
                 "INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, first, last)
             ).lastrowid
+
+
+def put_large(db: Any, key: int, payload: bytes) -> str:
+    """Keep a large payload compressed and out of line; return what stands for it in the row."""
+    from p8.store.pack import compress
+
+    preview: dict[str, Any] = {"$large": len(payload)}
+    for name, value in load(payload).items():
+        if isinstance(value, str):
+            preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
+        elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
+            preview[name] = value
+    db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
+    return orjson.dumps(preview).decode()
 
 
 def _size(path: Path) -> int:

@@ -82,6 +82,10 @@ def read_segment(path: Path, start: int, orphan: bool, limit: int | None = None)
             if not block:
                 break
         if rest and orphan:
+            last = parse(rest, path.name, at, at + len(rest))
+            if isinstance(last, Line):  # whole but for its end
+                yield last
+                return
             yield Damage(path.name, at, rest, "torn: the process died, or the disk was full, while writing it")
 
 
