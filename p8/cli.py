@@ -180,6 +180,7 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Confirm):
         if as_json or not (sys.stdin.isatty() and screen.is_terminal):
             raise UsageError(result.effect.question, "--yes does it without asking")
+        screen.draw(*result.views)
         screen.write(f"{result.effect.question} [y/N] ")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             screen.line("Nothing was done.", "dim")
@@ -189,11 +190,11 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
         import orjson
 
         sys.stdout.write(orjson.dumps(result.data, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
-        return 0
+        return result.status
     screen.draw(*result.views)
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
-    return 0
+    return result.status
 
 
 def _progress(screen: Screen) -> Any:

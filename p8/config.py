@@ -30,6 +30,7 @@ class Config:
     output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
     context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
     color: bool = True  #: false with NO_COLOR or TERM=dumb
+    trash_expire_days: int = 0  #: sessions so long in the trash are purged, a day after they were listed; 0 means never
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
 
 
@@ -62,6 +63,8 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file}: {error}", "correct the file or move it away") from error
+    for name in [name for name, value in values.items() if isinstance(value, dict)]:  # trash.expire_days
+        values |= {f"{name}_{key}": value for key, value in values.pop(name).items()}
     known = {f.name: f for f in fields(Config)}
     defaults = Config(home=Path())
     for name, value in values.items():

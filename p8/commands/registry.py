@@ -126,6 +126,7 @@ class Result(NamedTuple):
     data: Any = None
     views: tuple[View, ...] = ()
     effect: Effect | None = None
+    status: int = 0  #: of the process, where the command did what it was told and what it found is not well
 
 
 Run = Callable[["App", "Namespace"], Result]
@@ -207,7 +208,7 @@ def command(
 BUILT_IN = {
     "session": "session", "sess": "session", "resume": "session", "checkpoint": "checkpoint", "search": "talk",
     "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help", "exit": "help", "q": "help",
-    "settings": "help",
+    "settings": "help", "doctor": "doctor", "project": "project",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p8.core.custody import Custody
-from p8.errors import P8Error, StoreError
+from p8.errors import Conflict, NotFound, P8Error, StoreError
 from p8.model import Finding
 from p8.store.manager import PersistenceManager, make_home
 
@@ -86,6 +86,23 @@ class Doctor:
                 found.append(Finding("check", f"could not be made: {error}", level="error"))
         known = tuple(f for f in found if f.level == "known")
         return Report(tuple(f for f in found if f.level != "known"), known, dict(examiner.counted))
+
+    def named(self, words: str) -> str:
+        """
+        Return the session that an id or a part of one names; it is looked for without folding or repairing anything.
+
+        Raises:
+            NotFound, Conflict: none fits, or several do.
+        """
+        from p8.store.doctor import Examiner
+
+        names = Examiner(self._store.home, [], self._store.keeper.wal, self._store.clock).names()
+        fitting = [name for name in names if name == words] or [name for name in names if words in name]
+        if len(fitting) > 1:
+            raise Conflict(f"{words!r} fits several sessions", ", ".join(fitting[:4]))
+        if not fitting:
+            raise NotFound(f"no session {words}", "p8 session list --all shows their ids")
+        return fitting[0]
 
     def _folders(self) -> list[Path]:
         journal = self._store.journal

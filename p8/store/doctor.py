@@ -97,7 +97,7 @@ class Examiner:
             return found + self._journals(None, session)
         try:
             with opened(self.path, self._wal) as db:
-                if not self._is_laid_out(db):
+                if not rows(db, "SELECT 1 FROM sqlite_schema"):
                     return found + self._journals(None, session)
                 found += self._file(db) if not session else []
                 found += self._journals(db, session)
@@ -110,9 +110,6 @@ class Examiner:
             found.append(Finding("database", text, file=self.path.name, repair=SALVAGE, level="error", what=what))
             return found + self._journals(None, session)
         return [f._replace(level="known", repair="") if f.key and f.key in known else f for f in found]
-
-    def _is_laid_out(self, db: Any) -> bool:
-        return bool(rows(db, "SELECT 1 FROM sqlite_schema WHERE name = 'streams'")) or not _empty(db)
 
     # the file
 
@@ -154,6 +151,13 @@ class Examiner:
                 yield Finding("spill", text, file=str(folder), repair="moved into the database", what={"op": "fold"})
 
     # sessions
+
+    def names(self) -> list[str]:
+        """Return the ids of all sessions that the database names. Raises StoreError."""
+        if not self.path.exists():
+            return []
+        with opened(self.path, self._wal) as db:
+            return [stream.id for stream in self.streams(db) if not stream.id.startswith("~")]
 
     def streams(self, db: Any) -> list[Stream]:
         """Return every stream with its session's row."""
@@ -475,7 +479,3 @@ def _nums(db: Any, table: str) -> Iterator[int]:
     while found := rows(db, f"SELECT id FROM {table} WHERE id >= ? ORDER BY id LIMIT 1", at):
         yield found[0][0] >> 32
         at = (found[0][0] >> 32) + 1 << 32
-
-
-def _empty(db: Any) -> bool:
-    return not rows(db, "SELECT 1 FROM sqlite_schema")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from p8.errors import StoreError
+from p8.errors import Conflict, StoreError
 from p8.store import pack
 from p8.store.chain import TOMBSTONE, claims
 from p8.store.keeper import Keeper
@@ -109,7 +109,7 @@ class Purge:
         wanted = [*ids, *(name for name in self.unfinished() if name not in ids)]
 
         def work(db: Any) -> None:
-            state.update(_remove(db, self._keeper.codec, wanted, now_us))
+            state.update(_remove(db, self._keeper.codec, wanted, now_us, _check_free))
             left.extend(_scrub(db, state["nums"]))
 
         self._keeper.alone(work)
@@ -180,11 +180,24 @@ class Purge:
 
 NOTES = (
     "FROM streams t JOIN entries e ON e.id BETWEEN t.num << 32 AND (t.num << 32) + 4294967295"
-    " WHERE t.id LIKE '~%' AND e.kind = 'session' AND json_extract(e.data, '$.about') = ?"
+    " WHERE t.id LIKE '~%' AND e.kind = 'session'"
+    " AND CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.about') END = ?"
 )
 
 
-def _remove(db: Any, codec: pack.Codec, ids: list[str], now_us: int) -> dict[str, Any]:
+def _check_free(db: Any, ids: Sequence[str]) -> None:
+    """Refuse what was taken out of the trash, opened or forked since it was planned. Raises Conflict."""
+    for name in ids:
+        row = db.execute("SELECT trashed FROM sessions WHERE id = ?", (name,)).fetchone()
+        held = db.execute("SELECT 1 FROM leases WHERE session = ?", (name,)).fetchone()
+        forks = db.execute("SELECT id FROM sessions WHERE parent = ?", (name,)).fetchall()
+        if row is not None and (row[0] is None or held or any(fork not in ids for (fork,) in forks)):
+            raise Conflict(f"session {name} was taken out of the trash, opened or forked meanwhile", "look again")
+
+
+def _remove(
+    db: Any, codec: pack.Codec, ids: list[str], now_us: int, check: Callable[[Any, Sequence[str]], None] | None = None
+) -> dict[str, Any]:
     """Delete everything of these sessions in one transaction, and their words from index and dictionary."""
     while index_some(db, codec):
         pass
@@ -194,6 +207,8 @@ def _remove(db: Any, codec: pack.Codec, ids: list[str], now_us: int) -> dict[str
         nums = [
             row[0] for name in ids for row in db.execute("SELECT num FROM streams WHERE id = ?", (name,)).fetchall()
         ]
+        if check is not None:
+            check(db, ids)
         texts, whole = _unindex(db, codec, nums)
         count = 0
         for num in nums:
