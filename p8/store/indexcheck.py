@@ -36,7 +36,7 @@ class IndexCheck:
         self._scratch = driver.connect(":memory:", isolation_level=None)
         self._scratch.text_factory = bytes
         self._scratch.execute(next(part for part in TABLES.split(";\n") if "CREATE VIRTUAL TABLE search" in part))
-        self._scratch.execute("CREATE VIRTUAL TABLE words USING fts5vocab(main, search, instance)")
+        self._scratch.execute("CREATE VIRTUAL TABLE words USING fts5vocab(search, instance)")
 
     def add(self, key: int, kind: str, data: dict[str, Any]) -> None:
         """Take in an entry that ought to be found."""

@@ -33,6 +33,7 @@ from p8.store.reading import SEQ, Unreadable, opened, readable, rows
 from p8.store.segments import Damage, read_segment
 from p8.store.sources import LINE, Sources
 
+UNPACK_S = 240.0  #: compressed bytes are tried for so long
 EMPTY = (
     "DELETE FROM streams WHERE num = ?1 AND num NOT IN (SELECT num FROM sessions) AND"
     " NOT EXISTS (SELECT 1 FROM entries WHERE id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295) AND"
@@ -363,6 +364,7 @@ class Mender:
     def replace(self) -> str:
         """Keep the damaged database aside and go on with what can be read of it. Raises Conflict, StoreError."""
         report = self._keeper.replace()
+        self.index()
         return report.text
 
     def lease(self, session: str) -> str:
@@ -491,12 +493,10 @@ def _last(problem: Missing | Wrong) -> int:
 
 
 def _bits(body: bytes) -> Iterator[bytes]:
-    """Yield `body` with each of its bits turned, one at a time, for a few seconds."""
+    """Yield `body` with each of its bits turned, one at a time, for a few minutes."""
     import time
 
-    from p8.store.chain import MOST_S
-
-    until = time.monotonic() + MOST_S
+    until = time.monotonic() + UNPACK_S
     changed = bytearray(body)
     for at in range(len(body)):
         for bit in range(8):

@@ -121,7 +121,10 @@ def _copy(old: Any, new: Any, table: str, spans: dict[int, int]) -> int:
     names = ", ".join(f'"{name}"' for name in columns)
     kinds = ", ".join(f'typeof("{name}")' for name in columns)
     count = len(columns)
-    values = [f"CASE ?{count + at} WHEN 'text' THEN CAST(?{at} AS TEXT) ELSE ?{at} END" for at in range(1, count + 1)]
+    values = [
+        f"CASE CAST(?{count + at} AS TEXT) WHEN 'text' THEN CAST(?{at} AS TEXT) ELSE ?{at} END"
+        for at in range(1, count + 1)
+    ]
     insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({', '.join(values)})"
     sql = f"SELECT rowid, {names}, {kinds} FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
     before = new.total_changes

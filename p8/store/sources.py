@@ -26,6 +26,8 @@ from p8.store.sqlite import driver
 
 #: the header of a row of `entries` or `packed` as SQLite writes it: id, time, kind, role, data, hash
 RECORD = re.compile(rb"[\x07-\x0b]\x00[\x05\x06][\x0d-\x7f][\x0d-\x7f][\x80-\xff]{0,3}[\x00-\x7f]\x1c")
+HEAD = 16  #: bytes that hold a row's header
+MOST_BROKEN = 5000
 FEW = 30  #: kept lines that are all tried for every place
 COPIES = ("p8.db.*.bak", "p8.db.damaged-*", "damaged/*/p8.db*")
 LINE = b'{"h":"'
@@ -245,19 +247,47 @@ def carve(raw: Any, keys: AbstractSet[int], unpack: Callable[[bytes], bytes | No
     whole = raw[:16] == b"SQLite format 3\0"
     page = int.from_bytes(raw[16:18], "big") if whole else 4096
     page = 65536 if page == 1 else page if 512 <= page <= 32768 else 4096
-    for match in RECORD.finditer(raw):
-        cell = _cell(raw, match.start())
-        if cell is None or cell[0] not in keys:
-            continue
-        key, size = cell
-        record = _record(raw, match.start(), size, page, whole)
-        fields = _fields(record) if record is not None else None
+    for at, head, key, size in _cells(raw, keys):
+        record = _record(raw, at, size, page, whole)
+        fields = _fields(head + record[len(head) :]) if record is not None else None
         if fields is None:
             continue
         time_us, kind, data, digest, is_text = fields
         payload = data if is_text else unpack(data)
         if payload is not None and not payload.startswith(b'{"$large":'):
             yield key, Parts("", key & SEQ, time_us, kind, payload, digest)
+
+
+def _cells(raw: Any, keys: AbstractSet[int]) -> Iterator[tuple[int, bytes, int, int]]:
+    """Yield (offset of the record, its first bytes, key, size) of rows with one of `keys`, also one wrong bit off."""
+    broken: list[int] = []
+    for match in RECORD.finditer(raw):
+        at = match.start()
+        cell = _cell(raw, at)
+        if cell is not None and cell[0] in keys:
+            yield at, raw[at : at + HEAD], *cell
+        elif cell is None and len(broken) < MOST_BROKEN:
+            broken.append(at)
+    for key in list(keys)[:MOST_BROKEN]:
+        number = _as_varint(key)
+        broken += [at + len(number) for at in _places(raw, number)][:8]
+    for at in broken:
+        window = bytearray(raw[max(at - HEAD, 0) : at + HEAD])
+        middle = min(at, HEAD)
+        for bit in range((middle - 12) * 8 if middle > 12 else 0, len(window) * 8):
+            window[bit >> 3] ^= 1 << (bit & 7)
+            cell = _cell(window, middle)
+            if cell is not None and cell[0] in keys:
+                yield at, bytes(window[middle:]), *cell
+            window[bit >> 3] ^= 1 << (bit & 7)
+
+
+def _as_varint(value: int) -> bytes:
+    """Return a number as SQLite writes it (below 2**56)."""
+    found = [value & 0x7F]
+    while value := value >> 7:
+        found.insert(0, value & 0x7F | 0x80)
+    return bytes(found)
 
 
 def _cell(raw: Any, at: int) -> tuple[int, int] | None:
