@@ -18,6 +18,7 @@ from p8.store.segments import HEADER
 
 MOST_S = 6.0  #: an entry is tried for so long
 TOMBSTONE = b'{"what":"purged"}'  #: stands where something was said about a session that was purged
+NAMED = re.compile(rb"(\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(?:~[0-9a-f]{6}){0,4})")
 LINE_START = re.compile(rb'^\n*\{"h":"([0-9a-f]{16})","s":"([^"]{1,120})","q":(\d{1,10}),"t":(-?\d{1,19}),"k":')
 
 
@@ -75,7 +76,7 @@ def parts_of(line: bytes) -> Parts | None:
 
 def claims(line: bytes) -> tuple[str, int]:
     """Return the session and entry number that damaged bytes say they are, ("", 0) where that cannot be read."""
-    found = re.search(rb'"s":"([^"\n]{1,120})"', line[:400])
+    found = re.search(rb'"s":"([^"\n]{1,120})"', line[:400]) or NAMED.search(line[:120])
     number = re.search(rb'"q":(\d{1,10})', line[:400])
     stream = found.group(1).decode("ascii", "replace") if found else ""
     return stream, int(number.group(1)) if number else 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -321,12 +321,14 @@ class Examiner:
             if noted or (session and where != session) or not raw:
                 continue  # what is noted about an entry is found again by its chain, or is no more
             text = f"{len(raw)} bytes are no entry: {reason}"
+            where = _nearest(where, names)
             stream = names.get(where)
             what: dict[str, Any] = {"op": "damage"}
             if (where, seq) in told:
                 text += "; they may be the missing entry"
-            elif stream is not None and seq == stream.entries + 1:  # nothing came after it that would show the gap
-                what |= {"num": stream.num, "problem": Missing(seq, seq, stream.head, where, 0)}
+            elif stream is not None:  # perhaps the last of its session: nothing came after it that would show the gap
+                last = stream.entries + 1
+                what |= {"num": stream.num, "problem": Missing(last, last, stream.head, where, 0)}
             yield Finding(
                 "damage", text, where, seq, f"{as_text(segment)}, byte {offset}", KEEP, "error",
                 f"damage:{as_text(segment)}:{offset}", what,
@@ -471,6 +473,14 @@ def _all(db: Any) -> tuple[int, int]:
         for (value,) in rows(db, sql):
             highest = max(highest, min(value or 0, 1 << 31))
     return 1, max(highest, 1)
+
+
+def _nearest(name: str, names: Mapping[str, Stream]) -> str:
+    """Return the stream that a name means in which a letter may be wrong."""
+    if not name or name in names:
+        return name
+    near = (n for n in names if len(n) == len(name) and sum(a != b for a, b in zip(n, name, strict=True)) == 1)
+    return next(near, name)
 
 
 def _nums(db: Any, table: str) -> Iterator[int]:

@@ -27,17 +27,15 @@ from p8.store.fold import LARGE_BYTES, FoldLock, put_large
 from p8.store.journal import Line
 from p8.store.journalcheck import JournalCheck
 from p8.store.keeper import Keeper
-from p8.store.pack import expand
 from p8.store.plain import load
 from p8.store.reading import SEQ, Unreadable, opened, readable, rows
 from p8.store.segments import Damage, read_segment
 from p8.store.sources import LINE, Sources
+from p8.store.unpacking import mend_dictionaries, mend_packed
 
-UNPACK_S = 240.0  #: compressed bytes are tried for so long
-EMPTY = (
-    "DELETE FROM streams WHERE num = ?1 AND num NOT IN (SELECT num FROM sessions) AND"
-    " NOT EXISTS (SELECT 1 FROM entries WHERE id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295) AND"
-    " NOT EXISTS (SELECT 1 FROM packed WHERE id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295)"
+NOTHING = (
+    "AND NOT EXISTS (SELECT 1 FROM entries WHERE id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295)"
+    " AND NOT EXISTS (SELECT 1 FROM packed WHERE id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295)"
 )
 
 
@@ -156,10 +154,12 @@ class Mender:
             kept = [(segment.decode(), offset, raw) for segment, offset, raw in rows(
                 db, "SELECT segment, offset, raw FROM damage WHERE length(raw)")]  # fmt: skip
             strays = _strays(db)
+        strays += [(num << 32 | p.seq, p.parts) for num, p in problems if isinstance(p, Wrong) and not p.error]
         sources = Sources(self._home, self._folders, keys, kept, [parts for _, parts in strays])
         said: list[str] = []
 
         def work(db: Any) -> None:
+            said.extend(mend_dictionaries(db, problems, self._keep))
             for num, problem in problems:
                 if isinstance(problem, Missing):
                     said.extend(self._missing(db, num, problem, sources))
@@ -197,7 +197,7 @@ class Mender:
         place = Place(parts.stream, parts.seq, problem.previous)
         found = mend_parts(parts, problem.previous) if not problem.error else None
         if found is None:
-            found = self._unpacked(db, key, problem)
+            found = mend_packed(db, self._keeper.codec, key, problem)
         if found is None:
             found = sources.find(place, num)
         if found is not None and found.digest == parts.digest:
@@ -214,22 +214,6 @@ class Mender:
                 self._keep(db, problem.table, key)
                 db.execute(f"UPDATE {problem.table} SET data = ? WHERE id = ?", (readable_text, key))
                 yield f"{parts.stream}: entry {problem.seq} can be read again, with a mark for what is wrong"
-
-    def _unpacked(self, db: Any, key: int, problem: Wrong) -> Parts | None:
-        """Look for the wrong bit in an entry's compressed bytes."""
-        codec = self._keeper.codec
-        tries = (
-            ("SELECT data, 0 FROM packed WHERE id = ? AND typeof(data) = 'blob'", lambda b, _: codec.expand(b, db)),
-            ("SELECT body, size FROM large WHERE id = ?", expand),
-        )
-        for sql, open_up in tries:
-            for body, size in db.execute(sql, (key,)).fetchall():
-                for changed in _bits(body):
-                    with contextlib.suppress(StoreError):
-                        tried = problem.parts._replace(payload=open_up(changed, size))
-                        if fits(tried, problem.previous):
-                            return tried
-        return None
 
     def _put(self, db: Any, num: int, seq: int, table: str, parts: Parts) -> None:
         key = num << 32 | seq
@@ -260,8 +244,10 @@ class Mender:
             for other in keys - {key}:
                 if db.execute("SELECT 1 FROM entries WHERE id = ? AND hash = ?", (other, digest)).fetchone():
                     self._keep(db, "entries", key)
+                    self._keep(db, "sessions", key >> 32, "num")
                     db.execute("DELETE FROM entries WHERE id = ?", (key,))
-                    db.execute(EMPTY, (key >> 32,))
+                    for table in ("sessions", "streams"):
+                        db.execute(f"DELETE FROM {table} WHERE num = ?1 {NOTHING}", (key >> 32,))
                     break
 
     # rows
@@ -490,21 +476,6 @@ class _Walk:
 
 def _last(problem: Missing | Wrong) -> int:
     return problem.last if isinstance(problem, Missing) else problem.seq
-
-
-def _bits(body: bytes) -> Iterator[bytes]:
-    """Yield `body` with each of its bits turned, one at a time, for a few minutes."""
-    import time
-
-    until = time.monotonic() + UNPACK_S
-    changed = bytearray(body)
-    for at in range(len(body)):
-        for bit in range(8):
-            changed[at] ^= 1 << bit
-            yield bytes(changed)
-            changed[at] ^= 1 << bit
-        if time.monotonic() > until:
-            return
 
 
 def _strays(db: Any) -> list[tuple[int, Parts]]:
