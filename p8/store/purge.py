@@ -119,8 +119,7 @@ class Purge:
             path.unlink()
         left += self._journals(wanted, now_us)
         if not left:
-            self._keeper.write(lambda db: db.execute("DELETE FROM settings WHERE key = 'purging'"))
-            left += self._keeper.alone(_truncate)
+            left += self._keeper.alone(_finish)
         return Gone(state["entries"], state["repacked"], tuple(left), tuple(path.name for path in self.copies()))
 
     def unfinished(self) -> list[str]:
@@ -294,6 +293,14 @@ def _scrub(db: Any, nums: Sequence[int]) -> list[str]:
         return [f"free pages of the database, which could not be rewritten ({error})"]
     finally:
         db.execute("PRAGMA secure_delete = OFF")
+    return _truncate(db)
+
+
+def _finish(db: Any) -> list[str]:
+    """Forget that there was a purge, and which sessions it removed."""
+    db.execute("PRAGMA secure_delete = ON")
+    db.execute("DELETE FROM settings WHERE key = 'purging'")
+    db.execute("PRAGMA secure_delete = OFF")
     return _truncate(db)
 
 
