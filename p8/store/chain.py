@@ -17,6 +17,7 @@ from xxhash import xxh3_64_intdigest
 from p8.store.segments import HEADER
 
 MOST_S = 6.0  #: an entry is tried for so long
+MOST_BYTES = 131_072  #: a longer one would take longer than that
 TOMBSTONE = b'{"what":"purged"}'  #: stands where something was said about a session that was purged
 NAMED = re.compile(rb"(\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(?:~[0-9a-f]{6}){0,4})")
 LINE_START = re.compile(rb'^\n*\{"h":"([0-9a-f]{16})","s":"([^"]{1,120})","q":(\d{1,10}),"t":(-?\d{1,19}),"k":')
@@ -118,6 +119,8 @@ def _one_bit_off(line: bytes, place: Place) -> Iterator[bytes]:
 
 def flips(body: bytearray, where: Iterable[int], want: int, previous: int) -> Iterator[int]:
     """Flip each bit of `body` at `where` in turn; yield the offset, with it flipped, where the hash is `want`."""
+    if len(body) > MOST_BYTES:
+        return
     until = time.monotonic() + MOST_S
     digest = xxh3_64_intdigest
     for at in where:
@@ -131,12 +134,17 @@ def flips(body: bytearray, where: Iterable[int], want: int, previous: int) -> It
             return
 
 
-def mend_parts(parts: Parts, previous: int) -> Parts | None:
-    """Find the one bit that is wrong in an entry whose hash is right: in its data, time or kind."""
+def mend_payload(parts: Parts, previous: int) -> Parts | None:
+    """Find the one bit that is wrong in the data of an entry whose hash is right."""
     body = bytearray(body_of(*parts[:5]))
     first = len(body) - len(parts.payload) - 2
     for _ in flips(body, range(first, len(body) - 2), parts.digest, previous):
         return parts._replace(payload=bytes(body[first:-2]))
+    return None
+
+
+def mend_columns(parts: Parts, previous: int) -> Parts | None:
+    """Find the one bit that is wrong in an entry's time or kind."""
     for bit in range(63):
         tried = parts._replace(time_us=parts.time_us ^ (1 << bit))
         if fits(tried, previous):

@@ -214,8 +214,8 @@ class Examiner:
             yield from self._entry(db, stream, row, check, tally, replay, index)
         check.end(stream.entries, stream.head)
         for problem in check.problems:
-            tally.whole = tally.whole and not isinstance(problem, Missing)
             yield _about(stream, problem)
+        replay.titles[stream.id] = tally.title
         yield from self._counters(stream, tally, check)
 
     def _entry(

@@ -52,6 +52,7 @@ class Stream:
     head: int
     titled: bool
     exists: bool  #: has a row in `sessions`
+    contested: bool = False  #: another process wrote to it too, so that even our own lines must be looked at
 
 
 @dataclass(slots=True)
@@ -289,7 +290,8 @@ class _Batch:
             if where != name or stream is None:
                 name, stream = where, self._streams.get(where) or self._open(where, line)
                 tally, last = self._tally(stream), 0
-            if seq != stream.seq + 1 or not (verified or chained(raw, stream.head) == digest):
+            sure = verified and not stream.contested
+            if seq != stream.seq + 1 or not (sure or chained(raw, stream.head) == digest):
                 settled = self._settle(Line(*line), stream)
                 if settled is None:
                     continue
@@ -348,6 +350,8 @@ class _Batch:
             stream = Stream(num, 0, 0, False, False)
         else:
             stream = Stream(found[0], found[1], int.from_bytes(found[2], "big"), bool(found[3]), bool(found[4]))
+            sql = "SELECT 1 FROM streams WHERE id > ? AND id < ? LIMIT 1"
+            stream.contested = self._db.execute(sql, (f"{name}~", f"{name}~~")).fetchone() is not None
         if stream.seq == 0 and line[1] == 1 and line[3] == "session":  # a fork begins where its parent stood
             root = load(payload_of(line[5])).get("chained_to")
             stream.head = int(root, 16) if isinstance(root, str) and len(root) == 16 else 0
@@ -359,15 +363,21 @@ class _Batch:
         there = self._stored(stream, line.seq)
         if there is not None and there == line.hash:
             return None
+        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
+        branch = self._streams.get(name)
         if there is None:
+            if branch is None and self._db.execute("SELECT 1 FROM streams WHERE id = ?", (name,)).fetchone():
+                branch = self._open(name, line)
+            if branch is not None and branch.seq and chained(line.raw, branch.head) == line.hash:
+                return line.hash, name, branch, branch.seq + 1  # goes on where that process was put aside
             if line.seq == stream.seq + 1:  # the bytes were changed after they were written
                 self._note_damage(line, "does not fit the hash chain")
             elif line.seq > stream.seq:
                 self._note_damage(line, f"entries {stream.seq + 1} to {line.seq - 1} before it are missing")
             found = line.hash if line.hash >= 0 else chained(line.raw, stream.head)
             return found, line.stream, stream, line.seq
-        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
-        branch = self._streams.get(name) or self._open(name, line)
+        stream.contested = True
+        branch = branch or self._open(name, line)
         if not branch.exists:
             self._branch(name, branch, line)
         held = self._db.execute(

@@ -17,6 +17,7 @@ from p8.store.sqlite import driver
 
 BATCH = 2000
 MASK = (1 << 64) - 1
+MOST_TERMS = 20_000  #: words that are searched for
 NAMED = 12  #: entries named in one finding
 REBUILD = "built anew"
 
@@ -58,10 +59,15 @@ class IndexCheck:
         there: dict[int, int] = {}
         try:
             self._db.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab(main, search, instance)")
-            _sums(self._db, "temp.words", there)
+            terms = _sums(self._db, "temp.words", there)
+            lost = self._unfindable(terms)
         except driver.Error as error:
             yield Finding("index", f"the search index is damaged: {error}", file="p8.db", repair=REBUILD,
                           what={"op": "index"})  # fmt: skip
+            return
+        if lost:
+            text = f"words are in the search index and yet not found: {lost.decode('utf-8', 'replace')!r}"
+            yield Finding("index", text, file="p8.db", repair=REBUILD, what={"op": "index"})
             return
         waiting = self._waiting()
         bad: dict[int, list[int]] = {}
@@ -80,6 +86,14 @@ class IndexCheck:
             text = f"the search index has {len(strangers)} entries that do not exist or hold no words"
             yield Finding("index", text, file="p8.db", repair=REBUILD, what={"op": "index"})
 
+    def _unfindable(self, terms: list[bytes]) -> bytes:
+        """Return a word of the index that a search does not find, if there is one."""
+        for term in terms[:: len(terms) // MOST_TERMS + 1]:
+            quoted = '"' + term.decode("utf-8", "replace").replace('"', '""') + '"'
+            if not self._db.execute("SELECT 1 FROM search WHERE search MATCH ? LIMIT 1", (quoted,)).fetchone():
+                return term
+        return b""
+
     def _waiting(self) -> dict[int, list[range]]:
         """Return the keys that the index has not come to yet, by stream number."""
         done = rows(self._db, "SELECT value FROM settings WHERE key = 'indexed'")
@@ -91,10 +105,13 @@ class IndexCheck:
         return found
 
 
-def _sums(db: Any, table: str, into: dict[int, int]) -> None:
-    """Add the words of an index to the sums of the entries they occur in."""
+def _sums(db: Any, table: str, into: dict[int, int]) -> list[bytes]:
+    """Add the words of an index to the sums of the entries they occur in; return the words."""
     last, value = b"", 0
+    terms: list[bytes] = []
     for term, doc in db.execute(f"SELECT term, doc FROM {table}"):
         if term != last:
             last, value = term, hash(term)
+            terms.append(term)
         into[doc] = into.get(doc, 0) + value & MASK
+    return terms

@@ -21,7 +21,7 @@ from xxhash import xxh3_64_intdigest
 
 from p8.errors import StoreError
 from p8.model import Finding
-from p8.store.chain import Parts, Place, body_of, claims, fits, line_of, mend_line, mend_parts, parts_of
+from p8.store.chain import Parts, Place, body_of, claims, fits, line_of, mend_columns, mend_line, mend_payload, parts_of
 from p8.store.chaincheck import Missing, Wrong
 from p8.store.fold import LARGE_BYTES, FoldLock, put_large
 from p8.store.journal import Line
@@ -195,11 +195,13 @@ class Mender:
     def _changed(self, db: Any, num: int, problem: Wrong, sources: Sources) -> Iterator[str]:
         parts, key = problem.parts, num << 32 | problem.seq
         place = Place(parts.stream, parts.seq, problem.previous)
-        found = mend_parts(parts, problem.previous) if not problem.error else None
+        found = sources.find(place, num)
+        if found is None and not problem.error:
+            found = mend_columns(parts, problem.previous)
         if found is None:
             found = mend_packed(db, self._keeper.codec, key, problem)
-        if found is None:
-            found = sources.find(place, num)
+        if found is None and not problem.error:
+            found = mend_payload(parts, problem.previous)
         if found is not None and found.digest == parts.digest:
             self._keep(db, problem.table, key)
             self._put(db, num, problem.seq, problem.table, found)

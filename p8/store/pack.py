@@ -40,8 +40,10 @@ def expand(body: bytes, size: int) -> bytes:
     import zstandard
 
     try:
+        if zstandard.get_frame_parameters(body).content_size != size:
+            raise StoreError("damaged entry: its size is another", "p8 doctor finds and reports damage")
         return zstandard.ZstdDecompressor().decompress(body, max_output_size=size)
-    except zstandard.ZstdError as error:
+    except (zstandard.ZstdError, MemoryError) as error:
         raise StoreError(f"damaged entry: {error}", "p8 doctor finds and reports damage") from error
 
 

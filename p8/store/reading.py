@@ -79,7 +79,7 @@ def readable(db: Any, sql: str, low: int, high: int) -> Iterator[tuple[Any, ...]
                 at = row[0]
                 yield row
             continue
-        except driver.Error:
+        except (driver.Error, UnicodeDecodeError):
             probes += 1
         first = max(first, at + 1)
         if first >= last or probes > MOST_PROBES:
@@ -93,7 +93,7 @@ def readable(db: Any, sql: str, low: int, high: int) -> Iterator[tuple[Any, ...]
 def rows(db: Any, sql: str, *params: Any) -> list[tuple[Any, ...]]:
     """Return the rows of a query as far as they can be read."""
     found: list[tuple[Any, ...]] = []
-    with contextlib.suppress(driver.Error):
+    with contextlib.suppress(driver.Error, UnicodeDecodeError):
         found.extend(iter(db.execute(sql, params)))
     return found
 

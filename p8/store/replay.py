@@ -25,6 +25,7 @@ class Replay:
 
     def __init__(self) -> None:
         self._said: list[tuple[int, int, int, str, bytes]] = []
+        self.titles: dict[str, str] = {}  #: what the first thing said in a session makes its title
 
     def add(self, time_us: int, stream: Any, payload: bytes) -> None:
         """Take in an entry about a session; `stream` is where it stands."""
@@ -57,6 +58,8 @@ class Replay:
             if there is None or want is None or (wanted is not None and stream.id not in wanted):
                 continue
             wrong = {name: want[name] for name in COLUMNS if name not in TITLE and there[name] != want[name]}
+            if not want["title"] and not want["title_source"] and self.titles.get(stream.id):
+                want |= {"title": self.titles[stream.id], "title_source": "auto"}
             if want["title"] and any(there[name] != want[name] for name in TITLE):
                 wrong |= {name: want[name] for name in TITLE}
             if not _same(there["meta"], want["meta"]):

@@ -13,7 +13,6 @@ import zstandard
 
 from p8.core.sessions import SessionManager
 from p8.store import pack
-from p8.store.manager import PersistenceManager
 from p8.store.sqlite import driver
 
 DYING = """
