@@ -89,8 +89,8 @@ def test_a_changed_entry_is_named_and_nothing_readable_is_lost(
 ) -> None:
     before = oracle(home)
     seq = next(seq for (name, seq), entry in before.items() if name == ids[1] and b"message 7 of" in entry[2])
-    key = next(key for key, in manager.store.read(
-        "SELECT id FROM entries WHERE id = (SELECT num FROM streams WHERE id = ?) << 32 | ?", (ids[1], seq)))  # fmt: skip
+    find = "SELECT id FROM entries WHERE id = (SELECT num FROM streams WHERE id = ?) << 32 | ?"
+    [(key,)] = manager.store.read(find, (ids[1], seq))
     assert change(home, CHANGES[how], key) == 1
     damaged = oracle(home)
     assert [k for k in before if damaged[k] != before[k]] == [(ids[1], seq)]
@@ -201,7 +201,8 @@ def test_counters_and_columns_are_made_again_from_the_entries(
 ) -> None:
     listed = rows(home)
     change(home, "UPDATE sessions SET messages = 3, tokens_in = 0, cost = 9, bytes = 1, last = 1, title = 'other',"
-                 " tags = '[]', pinned = 1 - pinned, status = 'paused', meta = '{\"x\":1}' WHERE id = ?", ids[1])  # fmt: skip
+                 " tags = '[]', pinned = 1 - pinned, status = 'paused', meta = ? WHERE id = ?",
+                 '{"x":1}', ids[1])  # fmt: skip
     change(home, "UPDATE streams SET entries = 3, head = x'00' WHERE id = ?", ids[2])
     report = doctor_of(manager).examine()
     assert set(named(report, "counts")) == {(ids[1], 0), (ids[2], 0)}
@@ -279,8 +280,8 @@ def test_a_doctor_that_only_asks_sqlite_misses_words(
     manager: SessionManager, ids: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [(key,)] = manager.store.read("SELECT max(id) FROM entries WHERE kind = 'message'")
-    manager.store.keeper.write(lambda db: db.execute(
-        "INSERT INTO search (search, rowid, text) VALUES ('delete', ?, 'only in the fork naïve message')", (key,)))  # fmt: skip
+    sql = "INSERT INTO search (search, rowid, text) VALUES ('delete', ?, 'only in the fork naïve message')"
+    manager.store.keeper.write(lambda db: db.execute(sql, (key,)))
     assert not doctor_of(manager).examine().clean
     monkeypatch.setattr(indexcheck.IndexCheck, "compare", lambda *_: ())
 
