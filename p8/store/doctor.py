@@ -101,12 +101,17 @@ class Examiner:
                     return found + self._journals(None, session)
                 found += self._file(db) if not session else []
                 found += self._journals(db, session)
-                found += self._inside(db, session)
+                try:
+                    found += self._inside(db, session)
+                except (TypeError, ValueError, AttributeError, KeyError) as error:  # columns of kinds that cannot be
+                    _log().exception("rows that make no sense")
+                    text = f"rows that make no sense: {error}"
+                    found.append(Finding("database", text, "", 0, self.path.name, SALVAGE, "error", "", REPLACE))
                 found += [*self._leases(db, session), *self._unfinished(db)]
                 known = self._known(db)
         except StoreError as error:
             text = f"it cannot be read: {error.message}"
-            what = {"op": "replace"} if "damaged" in error.message else None
+            what = REPLACE if "damaged" in error.message else None
             found.append(Finding("database", text, file=self.path.name, repair=SALVAGE, level="error", what=what))
             return found + self._journals(None, session)
         return [f._replace(level="known", repair="") if f.key and f.key in known else f for f in found]
@@ -126,7 +131,7 @@ class Examiner:
         for line in other[:10]:
             yield Finding(
                 "database", " ".join(line.split()), file=self.path.name, level="error", repair=SALVAGE,
-                what={"op": "replace"},
+                what=REPLACE,
             )  # fmt: skip
         if keys and not other:
             text = f"{len(keys)} rows and their lookup indexes do not agree: {keys[0]}"
@@ -221,9 +226,10 @@ class Examiner:
     def _entry(
         self, db: Any, stream: Stream, row: Any, check: ChainCheck, tally: Tally, replay: Replay, index: IndexCheck
     ) -> Iterator[Finding]:
+        row, garbled = _sensible(row)
         key, time_us, kind, role, _data, digest, _type, table = row
         kind = kind.decode("utf-8", "surrogateescape")
-        payload, error = self.payload(db, row)
+        payload, error = (b"", garbled) if garbled else self.payload(db, row)
         parts = Parts(stream.id, key & SEQ, time_us, kind, payload, int.from_bytes(digest[:8], "big"))
         check.add(parts, as_text(table), error)
         data: dict[str, Any] = {}
@@ -393,6 +399,7 @@ class Examiner:
             return set()
 
 
+REPLACE = {"op": "replace"}
 SALVAGE = "kept aside, every row that can be read saved into a new one"
 REBUILD = "built anew"
 NEWEST = (
@@ -430,6 +437,16 @@ def hash_of(payload: bytes) -> str:
     from xxhash import xxh3_64_hexdigest
 
     return xxh3_64_hexdigest(payload)
+
+
+def _sensible(row: Any) -> tuple[Any, str]:
+    """Return a row of entries with values of the right kinds in it, and what was wrong with it."""
+    key, time_us, kind, role, data, digest, type_, table = row
+    wanted = (int, bytes, bytes, bytes, bytes)
+    fits = all(isinstance(v, t) for v, t in zip((time_us, kind, role, data, digest), wanted, strict=True))
+    if fits and len(digest) == 8:
+        return row, ""
+    return (key, 0, b"", b"", b"", bytes(8), type_, table), "its row is garbled"
 
 
 def _count(tally: Tally, kind: str, data: dict[str, Any], size: int, time_us: int) -> None:
@@ -489,3 +506,9 @@ def _nums(db: Any, table: str) -> Iterator[int]:
     while found := rows(db, f"SELECT id FROM {table} WHERE id >= ? ORDER BY id LIMIT 1", at):
         yield found[0][0] >> 32
         at = (found[0][0] >> 32) + 1 << 32
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("p8.store")

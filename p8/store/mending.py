@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from xxhash import xxh3_64_intdigest
@@ -27,6 +27,7 @@ from p8.store.fold import LARGE_BYTES, FoldLock, put_large
 from p8.store.journal import Line
 from p8.store.journalcheck import JournalCheck
 from p8.store.keeper import Keeper
+from p8.store.pack import Codec
 from p8.store.plain import load
 from p8.store.reading import SEQ, Unreadable, opened, readable, rows
 from p8.store.segments import Damage, read_segment
@@ -37,6 +38,19 @@ NOTHING = (
     "AND NOT EXISTS (SELECT 1 FROM entries WHERE id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295)"
     " AND NOT EXISTS (SELECT 1 FROM packed WHERE id BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295)"
 )
+
+
+class Fix(NamedTuple):
+    """What one entry's row becomes."""
+
+    num: int
+    seq: int
+    table: str  #: "" where the row is missing
+    digest: int  #: hash in the row
+    parts: Parts | None = None  #: the entry as it was written
+    text: str | None = None  #: its data as far as that is text
+    hash: int | None = None  #: the hash it was written with
+    said: str = ""
 
 
 class Mender:
@@ -145,77 +159,113 @@ class Mender:
     # entries
 
     def entries(self, findings: Iterable[Finding]) -> list[str]:
-        """Bring back entries that are missing or changed, from wherever they can be had."""
+        """
+        Bring back entries that are missing or changed, from wherever they can be had.
+
+        Looking for them may take minutes and holds nobody up; writing them is one short transaction.
+        """
         problems = sorted(
             ((f.what["num"], f.what["problem"]) for f in findings), key=lambda item: (item[0], item[1].seq)
         )
         keys = {num << 32 | seq for num, p in problems for seq in range(p.seq, _last(p) + 1)}
+        said = self._dictionaries(problems)
         with opened(self._home / "p8.db", self._keeper.wal) as db:
             kept = [(segment.decode(), offset, raw) for segment, offset, raw in rows(
                 db, "SELECT segment, offset, raw FROM damage WHERE length(raw)")]  # fmt: skip
             strays = _strays(db)
-        strays += [(num << 32 | p.seq, p.parts) for num, p in problems if isinstance(p, Wrong) and not p.error]
-        sources = Sources(self._home, self._folders, keys, kept, [parts for _, parts in strays])
-        said: list[str] = []
+            strays += [(num << 32 | p.seq, p.parts) for num, p in problems if isinstance(p, Wrong) and not p.error]
+            sources = Sources(self._home, self._folders, keys, kept, [parts for _, parts in strays])
+            try:
+                fixes = [fix for num, problem in problems for fix in self._fixes(db, num, problem, sources)]
+            finally:
+                sources.close()
 
         def work(db: Any) -> None:
-            said.extend(mend_dictionaries(db, problems, self._keep))
-            for num, problem in problems:
-                if isinstance(problem, Missing):
-                    said.extend(self._missing(db, num, problem, sources))
-                elif problem.hash_only:
-                    self._keep(db, problem.table, num << 32 | problem.seq)
-                    self._hash(db, num, problem)
-                    said.append(f"{problem.parts.stream}: the hash of entry {problem.seq} was set right")
-                else:
-                    said.extend(self._changed(db, num, problem, sources))
+            for fix in fixes:
+                self._apply(db, fix)
             self._forget(db, sources, strays, keys)
             _stir(db)
 
-        try:
-            self._keeper.write(work)
-        finally:
-            sources.close()
-        return said
+        self._keeper.write(work)
+        return said + [fix.said for fix in fixes]
 
-    def _missing(self, db: Any, num: int, problem: Missing, sources: Sources) -> Iterator[str]:
+    def _dictionaries(self, problems: list[tuple[int, Missing | Wrong]]) -> list[str]:
+        with opened(self._home / "p8.db", self._keeper.wal) as db:
+            found = mend_dictionaries(db, problems)
+
+        def work(db: Any) -> None:
+            for number, body in found:
+                self._keep(db, "dictionaries", number)
+                # Its time is what tells other processes that it is another one.
+                db.execute("UPDATE dictionaries SET body = ?, created = created + 1 WHERE id = ?", (body, number))
+
+        if found:
+            self._keeper.write(work)
+        return ["a wrong bit in the dictionary of packed entries was turned back" for _ in found]
+
+    def _fixes(self, db: Any, num: int, problem: Missing | Wrong, sources: Sources) -> Iterator[Fix]:
+        if isinstance(problem, Missing):
+            yield from self._missing(num, problem, sources)
+            return
+        name, seq = problem.parts.stream, problem.seq
+        fix = Fix(num, seq, problem.table, problem.parts.digest)
+        if problem.hash_only:
+            yield fix._replace(hash=problem.right, said=f"{name}: the hash of entry {seq} was set right")
+            return
+        found = self._as_written(db, num, problem, sources)
+        if found is not None:
+            yield fix._replace(parts=found, said=f"{name}: entry {seq} is again as it was written")
+            return
+        for kind, data in rows(
+            db, f"SELECT typeof(data), CAST(data AS BLOB) FROM {problem.table} WHERE id = ?", num << 32 | seq
+        ):
+            text = data.decode("utf-8", "replace")
+            if kind == b"text" and text.encode() != data:  # no text any more: nobody could read the session over it
+                yield fix._replace(
+                    text=text, said=f"{name}: entry {seq} can be read again, with a mark for what is wrong"
+                )
+
+    def _missing(self, num: int, problem: Missing, sources: Sources) -> Iterator[Fix]:
         previous = problem.previous
         for seq in range(problem.seq, problem.last + 1):
             if previous is None and seq > 1:
                 return
-            place = Place(problem.stream, seq + problem.offset, previous or 0)
-            found = sources.find(place, num)
+            found = sources.find(Place(problem.stream, seq + problem.offset, previous or 0), num)
             if found is None:
                 return
-            self._put(db, num, seq, "entries", found)
-            db.execute("INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, seq, seq))
+            yield Fix(num, seq, "", 0, found, said=f"{problem.stream}: entry {seq} was found again")
             previous = found.digest
-            yield f"{problem.stream}: entry {seq} was found again"
 
-    def _changed(self, db: Any, num: int, problem: Wrong, sources: Sources) -> Iterator[str]:
-        parts, key = problem.parts, num << 32 | problem.seq
-        place = Place(parts.stream, parts.seq, problem.previous)
-        found = sources.find(place, num)
-        if found is None and not problem.error:
-            found = mend_columns(parts, problem.previous)
+    def _as_written(self, db: Any, num: int, problem: Wrong, sources: Sources) -> Parts | None:
+        parts = problem.parts
+        found = sources.find(Place(parts.stream, parts.seq, problem.previous), num)
+        if found is not None and parts.digest in {0, found.digest}:  # 0: not even the hash could be read
+            return found
+        found = mend_columns(parts, problem.previous) if not problem.error else None
         if found is None:
-            found = mend_packed(db, self._keeper.codec, key, problem)
+            found = mend_packed(db, Codec(), num << 32 | problem.seq, problem)
         if found is None and not problem.error:
             found = mend_payload(parts, problem.previous)
-        if found is not None and found.digest == parts.digest:
-            self._keep(db, problem.table, key)
-            self._put(db, num, problem.seq, problem.table, found)
-            yield f"{parts.stream}: entry {problem.seq} is again as it was written"
+        return found
+
+    def _apply(self, db: Any, fix: Fix) -> None:
+        key = fix.num << 32 | fix.seq
+        if not fix.table:
+            here = "SELECT 1 FROM entries WHERE id = ? UNION ALL SELECT 1 FROM packed WHERE id = ?"
+            if fix.parts is not None and db.execute(here, (key, key)).fetchone() is None:
+                self._put(db, fix.num, fix.seq, "entries", fix.parts)
+                db.execute("INSERT INTO changes (num, first, last) VALUES (?,?,?)", (fix.num, fix.seq, fix.seq))
             return
-        kind, data = db.execute(
-            f"SELECT typeof(data), CAST(data AS BLOB) FROM {problem.table} WHERE id = ?", (key,)
-        ).fetchone()
-        if kind == "text":
-            readable_text = data.decode("utf-8", "replace")
-            if readable_text.encode() != data:  # no text any more: nobody could read the session over it
-                self._keep(db, problem.table, key)
-                db.execute(f"UPDATE {problem.table} SET data = ? WHERE id = ?", (readable_text, key))
-                yield f"{parts.stream}: entry {problem.seq} can be read again, with a mark for what is wrong"
+        table = fix.table
+        if db.execute(f"SELECT 1 FROM {table} WHERE id = ?", (key,)).fetchone() is None:
+            table = "packed" if table == "entries" else "entries"  # packed meanwhile
+        self._keep(db, table, key)
+        if fix.parts is not None:
+            self._put(db, fix.num, fix.seq, table, fix.parts)
+        elif fix.text is not None:
+            db.execute(f"UPDATE {table} SET data = ? WHERE id = ?", (fix.text, key))
+        elif fix.hash is not None:
+            db.execute(f"UPDATE {table} SET hash = ? WHERE id = ?", (fix.hash.to_bytes(8, "big"), key))
 
     def _put(self, db: Any, num: int, seq: int, table: str, parts: Parts) -> None:
         key = num << 32 | seq
@@ -228,10 +278,6 @@ class Mender:
         role = role.encode("utf-8", "replace").decode() if isinstance(role, str) else ""
         row = (key, parts.time_us, parts.kind, role, text, parts.digest.to_bytes(8, "big"))
         db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?,?,?,?,?,?)", row)
-
-    def _hash(self, db: Any, num: int, problem: Wrong) -> None:
-        right, key = problem.right.to_bytes(8, "big"), num << 32 | problem.seq
-        db.execute(f"UPDATE {problem.table} SET hash = ? WHERE id = ?", (right, key))
 
     def _forget(self, db: Any, sources: Sources, strays: list[tuple[int, Parts]], keys: set[int]) -> None:
         """Drop what has found its place: bytes that were no entry, rows under a wrong name. A file keeps both."""

@@ -14,6 +14,7 @@ from p8.errors import StoreError
 from p8.store.chain import Parts, fits
 from p8.store.chaincheck import Missing, Wrong
 from p8.store.pack import MOST_BYTES, Codec, expand
+from p8.store.reading import rows
 
 UNPACK_S = 240.0  #: compressed bytes are tried for so long
 SAMPLES = 5000  #: entries that a mended dictionary must open
@@ -22,9 +23,7 @@ SAMPLES = 5000  #: entries that a mended dictionary must open
 def mend_packed(db: Any, codec: Codec, key: int, problem: Wrong) -> Parts | None:
     """Look for the wrong bit in an entry's compressed bytes; return the entry as it was written."""
     for table in ("packed", "entries"):
-        for (body,) in db.execute(
-            f"SELECT data FROM {table} WHERE id = ? AND typeof(data) = 'blob'", (key,)
-        ).fetchall():
+        for (body,) in rows(db, f"SELECT data FROM {table} WHERE id = ? AND typeof(data) = 'blob'", key):
             with contextlib.suppress(StoreError):  # the dictionary may have been mended meanwhile
                 tried = problem.parts._replace(payload=codec.expand(body, db))
                 if fits(tried, problem.previous):
@@ -32,7 +31,7 @@ def mend_packed(db: Any, codec: Codec, key: int, problem: Wrong) -> Parts | None
             found = _mend(body, problem, lambda changed: codec.expand(changed, db))
             if found is not None:
                 return found
-    for body, size in db.execute("SELECT body, size FROM large WHERE id = ?", (key,)).fetchall():
+    for body, size in rows(db, "SELECT body, size FROM large WHERE id = ?", key):
         found = _mend(body, problem, lambda changed, size=size: expand(changed, size))  # type: ignore[misc]
         if found is not None:
             return found
@@ -48,20 +47,18 @@ def _mend(body: bytes, problem: Wrong, open_up: Callable[[bytes], bytes]) -> Par
     return None
 
 
-def mend_dictionaries(
-    db: Any, problems: Sequence[tuple[int, Missing | Wrong]], keep: Callable[[Any, str, int], None]
-) -> list[str]:
-    """Look for the wrong bit in a dictionary with which several entries cannot be read; return what was done."""
+def mend_dictionaries(db: Any, problems: Sequence[tuple[int, Missing | Wrong]]) -> list[tuple[int, bytes]]:
+    """Look for the wrong bit in a dictionary with which many entries cannot be read; return number and right bytes."""
     samples: list[tuple[bytes, Wrong]] = []
     for num, problem in problems:
         if isinstance(problem, Wrong) and not problem.hash_only and len(samples) < SAMPLES:
             sql = "SELECT data FROM packed WHERE id = ? AND typeof(data) = 'blob'"
-            samples += [(row[0], problem) for row in db.execute(sql, (num << 32 | problem.seq,))]
-    most = db.execute("SELECT count(*) FROM packed WHERE typeof(data) = 'blob'").fetchone()[0]
-    if len(samples) < max(2, min(most // 2, SAMPLES)):
+            samples += [(row[0], problem) for row in rows(db, sql, num << 32 | problem.seq)]
+    most = rows(db, "SELECT count(*) FROM packed WHERE typeof(data) = 'blob'")
+    if len(samples) < max(2, min(most[0][0] // 2 if most else 0, SAMPLES)):
         return []  # a wrong bit in its text harms few, and is found in each; one in its tables harms all
-    said = []
-    for number, body in db.execute("SELECT id, body FROM dictionaries ORDER BY id").fetchall():
+    found = []
+    for number, body in rows(db, "SELECT id, body FROM dictionaries ORDER BY id"):
         if any(_opens(body, sample) for sample in samples):
             continue  # not the one, or sound
         best, opened = b"", 1
@@ -72,11 +69,8 @@ def mend_dictionaries(
                 if count == len(samples):
                     break
         if best:
-            keep(db, "dictionaries", number)
-            # Its time is what tells other processes that it is another one.
-            db.execute("UPDATE dictionaries SET body = ?, created = created + 1 WHERE id = ?", (best, number))
-            said.append("a wrong bit in the dictionary of packed entries was turned back")
-    return said
+            found.append((number, best))
+    return found
 
 
 def _opens(body: bytes, sample: tuple[bytes, Wrong]) -> bool:
