@@ -261,14 +261,19 @@ def carve(raw: Any, keys: AbstractSet[int], unpack: Callable[[bytes], bytes | No
 def _cells(raw: Any, keys: AbstractSet[int]) -> Iterator[tuple[int, bytes, int, int]]:
     """Yield (offset of the record, its first bytes, key, size) of rows with one of `keys`, also one wrong bit off."""
     broken: list[int] = []
+    missing = set(keys)
     for match in RECORD.finditer(raw):
         at = match.start()
         cell = _cell(raw, at)
-        if cell is not None and cell[0] in keys:
+        if cell is None:
+            broken += [at] if len(broken) < MOST_BROKEN else []
+        elif cell[0] in keys:
+            missing.discard(cell[0])
             yield at, raw[at : at + HEAD], *cell
-        elif cell is None and len(broken) < MOST_BROKEN:
-            broken.append(at)
-    for key in list(keys)[:MOST_BROKEN]:
+        else:
+            for key in {cell[0] ^ 1 << bit for bit in range(56)} & keys:
+                yield at, raw[at : at + HEAD], key, cell[1]
+    for key in list(missing)[:MOST_BROKEN]:
         number = _as_varint(key)
         broken += [at + len(number) for at in _places(raw, number)][:8]
     for at in broken:
