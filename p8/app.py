@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
-from p8.events import Bus
+from p8.events import Bus, Change
 from p8.model import GitState, Notice, Project, Session
 from p8.store.manager import PersistenceManager
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p8.assistants.catalog import Catalog
     from p8.containers.docker import Docker
     from p8.core.checkpoints import Checkpoints
+    from p8.core.doctor import Doctor
     from p8.core.files import Files
     from p8.core.instances import InstanceManager
     from p8.core.permissions import Permissions
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
     from p8.core.transfer import Transfer
+    from p8.core.trash import Trash
 
 
 class App:
@@ -78,6 +80,8 @@ class App:
         """What is recorded."""
         from p8.core.sessions import SessionManager
 
+        if self.config.trash_expire_days > 0 and self._background:
+            self.bus.subscribe(self._expire_trash)
         return SessionManager(self.store)
 
     @cached_property
@@ -138,6 +142,23 @@ class App:
         from p8.core.transfer import Transfer
 
         return Transfer(self.sessions, self.projects, lambda: self.directory)
+
+    @cached_property
+    def trash(self) -> Trash:
+        """What was deleted, and can be removed for good."""
+        from p8.core.trash import Trash
+
+        return Trash(self.sessions, self.config.trash_expire_days)
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        """Examines and repairs what is kept."""
+        from p8.core.doctor import Doctor
+
+        def progress(fraction: float, text: str) -> None:
+            self.progress(fraction, text)
+
+        return Doctor(self.store, self.sessions.custody, (), self.trash.finish, progress)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -220,6 +241,15 @@ class App:
         if session is not None and not session.metadata.get("project"):
             with contextlib.suppress(P8Error):
                 self.sessions.annotate(project=project.id, project_name=project.name)
+
+    def _expire_trash(self, change: Change) -> None:
+        """Once the store is ready, purge what is due, aside: whoever publishes must not wait for it."""
+        if (change.kind, change.name) == ("store", "ready"):
+            threading.Thread(target=self._expire, name="p8-trash", daemon=True).start()
+
+    def _expire(self) -> None:
+        with contextlib.suppress(P8Error):
+            self.trash.expire()
 
     # models
 

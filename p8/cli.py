@@ -197,6 +197,7 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Confirm):
         if as_json or not (sys.stdin.isatty() and screen.is_terminal):
             raise UsageError(result.effect.question, "--yes does it without asking")
+        screen.draw(*result.views)
         screen.write(f"{result.effect.question} [y/N] ")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             screen.line("Nothing was done.", "dim")
