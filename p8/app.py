@@ -146,19 +146,22 @@ class App:
     @cached_property
     def trash(self) -> Trash:
         """What was deleted, and can be removed for good."""
+        from p8.core.kept import Kept
         from p8.core.trash import Trash
 
-        return Trash(self.sessions, self.config.trash_expire_days)
+        return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
 
     @cached_property
     def doctor(self) -> Doctor:
         """Examines and repairs what is kept."""
         from p8.core.doctor import Doctor
+        from p8.core.kept import Kept
 
         def progress(fraction: float, text: str) -> None:
             self.progress(fraction, text)
 
-        return Doctor(self.store, self.sessions.custody, (), self.trash.finish, progress)
+        checks = (Kept(self.sessions).examine,)
+        return Doctor(self.store, self.sessions.custody, checks, self.trash.finish, progress)
 
     @cached_property
     def catalog(self) -> Catalog:
