@@ -111,7 +111,8 @@ def _body(block: Block) -> str:
 
 
 def _folded(summary: str, block: Block) -> str:
-    note = f" <small>{escape(block.note)}</small>" if block.note else ""
+    bad = " class=bad" if block.note.startswith(("exit", "fail")) else ""
+    note = f" <small{bad}>{escape(block.note)}</small>" if block.note else ""
     if not block.text:
         return f"<p class=line>{summary}{note}</p>"
     opened = " open" if block.kind == "run" and block.text.count("\n") < OPEN_LINES else ""
@@ -153,7 +154,7 @@ def _image(_self: Any, tokens: Any, at: int, _options: Any, _env: Any) -> str:
     token = tokens[at]
     where = escape(str(token.attrs.get("src", "")))
     said = escape(token.content or "image")
-    return f'<a href="{where}" rel="noreferrer noopener">🖼 {said}</a>'
+    return f'<a href="{where}" rel="noreferrer noopener">image: {said}</a>'
 
 
 def _link(self: Any, tokens: Any, at: int, options: Any, env: Any) -> str:

@@ -37,7 +37,8 @@ section:target{outline:2px solid var(--accent);outline-offset:.4rem;border-radiu
 a{color:var(--accent)}
 details{border:1px solid var(--line);border-radius:.5rem;background:var(--card);overflow:hidden}
 summary{cursor:pointer;padding:.45rem .8rem;font-size:.88rem;overflow-wrap:anywhere}
-summary span{color:var(--soft)}summary small{color:var(--warn);margin-left:.5rem}
+summary span{color:var(--soft)}summary small,.line small{color:var(--soft);margin-left:.5rem}
+summary small.bad,.line small.bad{color:var(--warn)}
 details pre,details .plain{margin:0;border-radius:0;border-top:1px solid var(--line);max-height:32rem;overflow:auto}
 details .plain{padding:.8rem;color:var(--soft);font-size:.92rem}
 code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.875em}

@@ -151,12 +151,8 @@ def _call(call: Mapping[str, Any]) -> Block:
     got = next((about[k] for k in ("output", "result", "content", "rawOutput", "raw_output") if about.get(k)), None)
     texts = [_shown(value) for value in (given, got) if value is not None]
     status = about.get("status")
-    return Block(
-        "call",
-        line(next(names, "tool")),
-        "\n\n".join(filter(None, texts)),
-        line(status) if isinstance(status, str) else "",
-    )
+    ended = line(status) if isinstance(status, str) else ""
+    return Block("call", line(next(names, "tool")), "\n\n".join(filter(None, texts)), ended)
 
 
 def _shown(value: Any) -> str:
@@ -192,11 +188,11 @@ def _fault(data: Mapping[str, Any]) -> str:
 def _git(state: Any) -> str:
     if not isinstance(state, Mapping):
         return ""
+    place = f"{line(_text(state.get('branch')), 100)} {_text(state.get('commit'))[:10]}".strip()
     changed = {*_names(state, "staged"), *_names(state, "modified")}
-    parts = [line(_text(state.get("branch")), 100), _text(state.get("commit"))[:10]]
-    parts.append(f"{len(changed)} changed" if changed else "")
+    parts = [place, f"{len(changed)} changed" if changed else ""]
     parts.append(f"{len(_names(state, 'untracked'))} untracked" if _names(state, "untracked") else "")
-    return " ".join(filter(None, parts))
+    return ", ".join(filter(None, parts))
 
 
 def _names(state: Mapping[str, Any], key: str) -> list[Any]:
