@@ -55,6 +55,13 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     return replace(config, **named, color=config.color and not plain)
 
 
+def secrets_in(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return values of the environment that are secrets by their names, each with its name: taken out of exports."""
+    env = os.environ if environ is None else environ
+    ends = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS")
+    return {value: name for name, value in env.items() if name.upper().endswith(ends) and len(value) >= 8}
+
+
 def _read(file: Path) -> dict[str, Any]:
     import tomllib
 

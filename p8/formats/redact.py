@@ -52,6 +52,7 @@ DETECTORS = {
     "twilio.TwilioKeyDetector": ("twilio key", "twilio"),
 }
 BEFORE, AFTER = 1000, 8192  #: characters of a long line around a hint that are looked at
+CUT = 5  #: characters of a secret that give it away at the end of a title
 #: what a terminal acts on and a person does not see: a colour in the middle of a key hides it from every pattern
 UNSEEN = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|[\u200b-\u200d\u2060\ufeff\u00ad]"
@@ -129,6 +130,14 @@ class Redactor:
                     text = clean if clean != plain else text
         for pattern, instead in self._places:
             text = pattern.sub(instead, text)
+        return self._uncut(text) if text.endswith("…") else text
+
+    def _uncut(self, text: str) -> str:
+        """Return a title that was cut off without the beginning of a secret at its end."""
+        for secret in self._everywhere:
+            at = text.rfind(secret[:CUT])
+            if at >= 0 and secret.startswith(text[at:-1].rstrip()):
+                return f"{text[:at]}{self._counted(secret, 1)}…"
         return text
 
     def _scan(self, text: str) -> str:
