@@ -24,7 +24,7 @@ SessionId = NewType("SessionId", str)
 ProjectId = NewType("ProjectId", str)
 CheckpointId = NewType("CheckpointId", str)
 
-ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}")
+ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TITLE_LENGTH = 72
 

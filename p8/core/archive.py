@@ -35,7 +35,7 @@ from p8.store.plain import plain, restore
 __all__ = ["Archive", "Restored", "is_archive", "read_archive", "restore_archive"]
 
 Progress = Callable[[float, str], None]
-ANY_ID = re.compile(ID_PATTERN.pattern + r"(?:~[0-9a-z]{1,32})?")
+ANY_ID = re.compile(ID_PATTERN.pattern + r"(?:~[0-9a-z]{1,32})?", re.ASCII)
 REFUSED = "the archive is refused whole; nothing was taken"
 T = TypeVar("T")
 TRIES = 8  #: ids tried for a copy

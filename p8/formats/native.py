@@ -28,7 +28,7 @@ from p8.model import Status
 NAME, SUFFIX = "p8", ".p8.zip"
 FORMAT, VERSION = "p8-archive", 1
 MANIFEST = "manifest.json"
-MEMBER = re.compile(r"sessions/\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(?:~[0-9a-z]{1,32})?\.jsonl")
+MEMBER = re.compile(r"sessions/\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(?:~[0-9a-z]{1,32})?\.jsonl", re.ASCII)
 MOST_MEMBERS = 200_000
 MOST_BYTES = 64 << 30  #: unpacked, all members together
 MANIFEST_BYTES = 256 << 20
@@ -176,9 +176,11 @@ class Reader:
         with contextlib.ExitStack() as stack, _refusing(path):
             file = stack.enter_context(path.open("rb"))
             size = _file_size(file)
-            _check_end(file, size)
+            count = _check_end(file, size)
             file.seek(0)
             self._zip = stack.enter_context(zipfile.ZipFile(file))
+            if len(self._zip.infolist()) != count:
+                raise _Refused(f"it says that it has {count:,} members, and has {len(self._zip.infolist()):,}")
             _check_members(self._zip, size)
             self.manifest = self._read_manifest()
             self._open = stack.pop_all()
@@ -279,8 +281,8 @@ def _file_size(file: BinaryIO) -> int:
     return state.st_size
 
 
-def _check_end(file: BinaryIO, size: int) -> None:
-    """Look at the zip's last bytes, before a directory of any length is read into memory."""
+def _check_end(file: BinaryIO, size: int) -> int:
+    """Look at the zip's last bytes, before a directory of any length is read into memory; return how many members."""
     file.seek(max(size - 98, 0))
     tail = file.read(98)
     end = tail[-22:]
@@ -294,6 +296,7 @@ def _check_end(file: BinaryIO, size: int) -> None:
         count, length = struct.unpack("<QQ", wide[32:48])
     if count > MOST_MEMBERS or length > count * 1000 or length > size:
         raise _Refused(f"it says that it has {count:,} members in {length:,} bytes")
+    return int(count)
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
