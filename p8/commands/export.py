@@ -123,12 +123,10 @@ def _slug(title: str) -> str:
     """Return a title as a file's name has it: its plain words only, as a part of a secret could be anything else."""
     from p8.formats.redact import Redactor
 
-    words = [word.strip(".,:;!?()[]'\"`…") for word in Redactor().text(title).lower().split()]
-    return (
-        "-".join(w for w in words if re.fullmatch(r"[^\W\d_]{1,20}(?:[-_/][^\W\d_]{1,20}){0,3}|\d{1,4}", w))[:48]
-        .replace("/", "-")
-        .strip("-")
-    )
+    plain = re.sub(r"\[redacted: [^]]*\]", "", Redactor().text(title)).lower()
+    words = [word.strip(".,:;!?()[]'\"`…") for word in plain.split()]
+    kept = [w for w in words if re.fullmatch(r"[^\W\d_]{1,20}(?:[-_/][^\W\d_]{1,20}){0,3}|\d{1,4}", w)]
+    return "-".join(kept)[:48].replace("/", "-").strip("-")
 
 
 def _ask(path: Path, rows: Sequence[SessionRow], args: Namespace, form: str) -> Result:

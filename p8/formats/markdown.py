@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 from p8.formats.reading import Block, Transcript, begins_turn, blocks, facts, speaker, title_of
 from p8.model import SessionRow
@@ -16,6 +18,7 @@ NAME, SUFFIX = "md", ".md"
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})([^`]*)$")
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(?:[^`]|(?!\1(?!`))`+)*?(?<!`)\1(?!`)")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])(?!(?:https?|mailto):[^\s<>]*>)")
+_RISKY = re.compile(r"`{3}|~{3}|<[A-Za-z/!?]")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~])")
 
 
@@ -82,6 +85,13 @@ def _fenced(text: str, language: str = "") -> str:
 
 def contained(text: str) -> str:
     """Return Markdown that ends where its text ends: fences closed, HTML shown instead of interpreted."""
+    if not _RISKY.search(text):
+        return text
+    mended = _mended(text)
+    return mended if _ends(mended) else _fenced(text, "markdown").rstrip()
+
+
+def _mended(text: str) -> str:
     lines, fence = [], ""
     for one in text.split("\n"):
         found, shown = _FENCE.match(one), one
@@ -94,6 +104,25 @@ def contained(text: str) -> str:
             shown = _outside_code(one)
         lines.append(shown)
     return "\n".join([*lines, fence] if fence else lines)
+
+
+def _ends(text: str) -> bool:
+    """Return whether what follows `text` is not taken for a part of it, and nothing in it is HTML."""
+    tokens = _parser().parse(f"{text}\n\nthe end")
+    inner = [child.type for token in tokens for child in token.children or ()]
+    last = tokens[-2:-1]
+    return (
+        [(t.type, t.level, t.content) for t in last] == [("inline", 1, "the end")]
+        and all(token.type != "html_block" for token in tokens)
+        and "html_inline" not in inner
+    )
+
+
+@lru_cache(1)
+def _parser() -> Any:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark")
 
 
 def _outside_code(text: str) -> str:

@@ -188,7 +188,7 @@ def _fault(data: Mapping[str, Any]) -> str:
 def _git(state: Any) -> str:
     if not isinstance(state, Mapping):
         return ""
-    place = f"{line(_text(state.get('branch')), 100)} {_text(state.get('commit'))[:10]}".strip()
+    place = f"{line(_text(state.get('branch')), 100)} {line(_text(state.get('commit')))[:10]}".strip()
     changed = {*_names(state, "staged"), *_names(state, "modified")}
     parts = [place, f"{len(changed)} changed" if changed else ""]
     parts.append(f"{len(_names(state, 'untracked'))} untracked" if _names(state, "untracked") else "")
