@@ -87,6 +87,13 @@ def inherited(names: Sequence[str], environ: Mapping[str, str] | None = None) ->
     return {key: value for key, value in env.items() if key in names or (starts and key.startswith(starts))}
 
 
+def secrets_in(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return values of the environment that are secrets by their names, each with its name: taken out of exports."""
+    env = os.environ if environ is None else environ
+    ends = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS")
+    return {value: name for name, value in env.items() if name.upper().endswith(ends) and len(value) >= 8}
+
+
 def _read(file: Path) -> dict[str, Any]:
     import tomllib
 

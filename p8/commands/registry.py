@@ -233,6 +233,7 @@ BUILT_IN = {
     "checkpoint": "checkpoint files", "rewind": "files",
     "import": "transfer",
     "doctor": "doctor",
+    "export": "export",
     "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
     "instance": "instance", "image": "engine", "watch": "engine", "shell-init": "engine", "log": "engine",
     "model": "model",
