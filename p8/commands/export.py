@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from p8.formats.redact import Redactor
 
 FORMATS = ("md", "jsonl", "html", "p8")
+EVERY_S = 0.1
 QUIET_S = 1.0  #: what is done sooner is not worth a progress bar
 
 
@@ -146,13 +147,15 @@ def _dest(flag: str) -> str:
 
 
 def _patient(tell: Callable[[float, str], None]) -> Callable[[float, str], None]:
-    """Return a progress that says nothing in the first second."""
-    begun, shown = time.monotonic(), False
+    """Return a progress that says nothing in the first second, and then ten times a second."""
+    begun, shown, last = time.monotonic(), False, 0.0
 
     def progress(fraction: float, text: str) -> None:
-        nonlocal shown
-        if shown or (fraction < 1 and time.monotonic() - begun > QUIET_S):
-            shown = True
+        nonlocal shown, last
+        now = time.monotonic()
+        due = fraction >= 1 or now - last > EVERY_S if shown else fraction < 1 and now - begun > QUIET_S
+        if due:
+            shown, last = True, now
             tell(fraction, text)
 
     return progress

@@ -75,6 +75,20 @@ def _within(place: str, root: str) -> bool:
     return bool(root) and place != root and place.startswith(f"{root.rstrip('/')}/")
 
 
+class _Steps:
+    """Tells how far something has come, entry by entry."""
+
+    def __init__(self, tell: Progress, rows: Iterable[SessionRow], rounds: int) -> None:
+        self._tell = tell
+        self._total = sum(row.entries for row in rows) * rounds + 1
+        self._done = 0
+
+    def step(self, text: str) -> None:
+        """Say that another entry is done."""
+        self._done += 1
+        self._tell(min(self._done / self._total, 0.999), text)
+
+
 # to read
 
 
@@ -113,23 +127,24 @@ def write_readable(
     """
     store.drain()
     carrier, count = Carrier(store), 0
+    steps = _Steps(progress, rows, 1 if redactor is None else 2)
     if redactor is not None:
-        for number, row in enumerate(rows):
-            progress(number / len(rows) / 2, "looking for secrets")
+        for row in rows:
             redactor.learn(_about(row))
             for entry in carrier.entries(row.id):
                 redactor.learn(entry.data)
+                steps.step("looking for secrets")
     shown = [row if redactor is None else _clean_row(row, redactor) for row in rows]
 
     def entries(row: SessionRow) -> Iterator[Entry]:
         nonlocal count
         for entry in carrier.entries(row.id):
             count += 1
+            steps.step(row.title)
             yield entry if redactor is None else entry._replace(data=redactor.data(_shared(entry.data)))
 
     def transcripts() -> Iterator[Transcript]:
-        for number, row in enumerate(shown):
-            progress(0.5 + number / len(shown) / 2, row.title[:40])
+        for row in shown:
             yield Transcript(row, entries(row))
 
     with replacing(path) as file:
@@ -267,23 +282,21 @@ def write_archive(
     going = _with_ancestors(store, rows)
     carrier, carried, points = Carrier(store), list[Carried](), dict[tuple[str, int], int]()
     forks = {(str(out.row.parent), out.row.fork_seq) for out in going if out.row.parent}
-    total, done = sum(out.row.size_bytes for out in going) or 1, 0
+    steps = _Steps(progress, [out.row for out in going], 1 if redactor is None else 2)
     if redactor is not None:
-        for number, out in enumerate(going):
-            progress(number / len(going) / 2, "looking for secrets")
+        for out in going:
             redactor.learn(_about(out.row))
             for record in carrier.records(out.row.id, out.upto):
                 redactor.learn(data_of(record))
+                steps.step("looking for secrets")
     with replacing(path) as file:
         writer = Writer(file, Path(os.path.realpath(path)).parent)
         for out in going:
-            progress(done / total if redactor is None else (1 + done / total) / 2, out.row.title or out.row.id)
             change = None if redactor is None else _redacting(redactor, out.row, points)
             lines = out.lines(carrier.records(out.row.id, out.upto), change)
-            writer.add(f"sessions/{out.row.id}.jsonl", _noting(lines, out, forks, points))
+            writer.add(f"sessions/{out.row.id}.jsonl", _noting(lines, out, forks, points, steps))
             row = _row(out.row)
             carried.append(out.carried(row if redactor is None else _redacted(row, redactor)))
-            done += out.row.size_bytes
         projects = [_project(row, redactor) for row in _projects_of(store, going)]
         writer.finish(
             Manifest(
@@ -298,12 +311,17 @@ def write_archive(
 
 
 def _noting(
-    lines: Iterable[bytes], out: _Outgoing, forks: set[tuple[str, int | None]], points: dict[tuple[str, int], int]
+    lines: Iterable[bytes],
+    out: _Outgoing,
+    forks: set[tuple[str, int | None]],
+    points: dict[tuple[str, int], int],
+    steps: _Steps,
 ) -> Iterator[bytes]:
     """Pass lines on, remembering the hashes at which forks of the session begin."""
     for line in lines:
         if (out.row.id, out.last) in forks:
             points[out.row.id, out.last] = out.head
+        steps.step(out.row.title)
         yield line
 
 

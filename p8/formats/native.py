@@ -183,6 +183,7 @@ class Reader:
                 raise _Refused(f"it says that it has {count:,} members, and has {len(self._zip.infolist()):,}")
             _check_members(self._zip, size)
             self.manifest = self._read_manifest()
+            self._sums = {member.name: member.sha256 for member in self.manifest.members}
             self._open = stack.pop_all()
 
     def close(self) -> None:
@@ -216,7 +217,6 @@ class Reader:
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield a member's lines with their ends; at the last one it is known whether all had the right checksum."""
-        member = next(m for m in self.manifest.members if m.name == name)
         with _refusing(self.path):
             digest, begun, length = hashlib.sha256(), list[bytes](), 0
             with self._zip.open(name) as file:
@@ -230,7 +230,7 @@ class Reader:
                     for line in lines:
                         yield b"".join(begun) + b"\n"
                         begun, length = [line], len(line)
-            if digest.hexdigest() != member.sha256:
+            if digest.hexdigest() != self._sums[name]:
                 raise _Refused(f"{name} was changed: its SHA-256 is another")
             if length:
                 raise _Refused(f"{name} ends in the middle of a line")

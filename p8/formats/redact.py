@@ -57,7 +57,7 @@ CUT = 5  #: characters of a secret that give it away at the end of a title
 UNSEEN = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|[\u200b-\u200d\u2060\ufeff\u00ad]"
 )
-_UNDERLINE = re.compile(r"\\([_*.-])")  #: Markdown's escapes, which its reader never sees
+_UNDERLINE = re.compile(r"\\(_)")  #: Markdown's escapes, which its reader never sees
 
 
 class Found(NamedTuple):
@@ -88,6 +88,7 @@ class Redactor:
         self._places = _place_patterns(places or {})
         self._detectors = _detectors() if detectors else ()
         self._learning = False
+        self._clean: set[int] = set()  #: what was learnt from and has no secret of its own need not be tried again
         for value, name in sorted((known or {}).items(), key=lambda item: item[1]):
             if len(value) >= 8 and not stands_for_one(value) and not value.startswith("/"):
                 self._label(value, name)
@@ -144,7 +145,10 @@ class Redactor:
         for secret in self._everywhere:
             if secret in text:
                 text = text.replace(secret, self._counted(secret, text.count(secret)))
-        low = _low(text)
+        key = hash(text)
+        if key in self._clean:
+            return text
+        begun, low = text, _low(text)
         spans: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         for rule in RULES:
             if not any(hint in low for hint in rule.hints):
@@ -159,7 +163,10 @@ class Redactor:
             if clean is not text:
                 text, low = clean, _low(clean)
                 spans.clear()
-        return self._ask_detectors(text, low) if self._detectors else text
+        text = self._ask_detectors(text, low) if self._detectors else text
+        if text is begun and self._learning:
+            self._clean.add(key)
+        return text
 
     def _take(self, text: str, rule: Rule, spans: list[tuple[int, int]]) -> str:
         """Return `text` without what a rule finds between these places; the same object where it finds nothing."""

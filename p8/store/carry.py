@@ -297,14 +297,16 @@ def _why_not(stream: str, at: int, kind: Any, data: dict[str, Any]) -> str:
     if not isinstance(kind, str) or KIND.fullmatch(kind) is None:
         return "its kind is none"
     try:
-        load(orjson.dumps(data))
+        said = load(orjson.dumps(data))
     except (StoreError, ValueError, TypeError, KeyError, RecursionError):
         return "its data cannot be read"
     for name, most in (("tokens_in", 2**40), ("tokens_out", 2**40), ("cost", 1e12)):
         value = data.get(name)
         if isinstance(value, int | float) and not -most <= value <= most:
             return f"{name} is out of bounds"
-    return _why_not_about(stream, data) if kind == "session" else ""
+    if kind == "session" and isinstance(data.get("chained_to", ""), str):
+        return _why_not_about(stream, said)
+    return "it is chained to nothing" if kind == "session" else ""
 
 
 def _why_not_about(stream: str, data: dict[str, Any]) -> str:

@@ -166,4 +166,4 @@ def test_progress_waits_for_a_second(app: App, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("p8.commands.export.QUIET_S", -1.0)
     run(app, "export last -o b.md")
     assert told[-1] == 1.0
-    assert len(told) > 2
+    assert len(told) >= 2

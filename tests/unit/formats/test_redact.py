@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import sys
 import sysconfig
@@ -49,7 +50,8 @@ def test_takes_out_a_secret_wherever_it_stands(one: Planted) -> None:
 
 
 def test_the_detectors_that_are_named_exist() -> None:
-    pytest.importorskip("detect_secrets")
+    if not has_detectors() and not os.environ.get("CI"):
+        pytest.skip("needs detect-secrets: pip install 'p8[redact]'")
     assert has_detectors()
     assert len(DETECTORS) >= 15
 
