@@ -476,6 +476,11 @@ class History(Sequence[Any]):
         return self._read(self._session_id, kinds=kinds, last=self._upto, limit=limit, newest=True, whole=True)
 
     @property
+    def upto(self) -> int:
+        """Return the last sequence number, in the session's own stream, from before it was resumed."""
+        return self._upto
+
+    @property
     def new(self) -> list[Any]:
         """Return what was recorded since the session was resumed."""
         return self._new
