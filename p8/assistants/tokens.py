@@ -69,10 +69,15 @@ class OpenAITokens:
     per_message, per_request, no_system = 4, 3, 0
 
     def __init__(self, encoding: str, exact: bool) -> None:
-        import bpe_openai
+        import warnings
 
+        with warnings.catch_warnings():  # it reads its data in a way that Python calls outdated
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import bpe_openai
+
+            found = bpe_openai.get_encoding(encoding)
         self.name, self.exact = encoding, exact
-        self._encode: Callable[[str], Sequence[int]] = bpe_openai.get_encoding(encoding).encode_ordinary
+        self._encode: Callable[[str], Sequence[int]] = found.encode_ordinary
 
     def count(self, text: str) -> int:
         """Return how many tokens `text` is."""

@@ -90,7 +90,8 @@ KILLED = """
     from p8.core.sessions import SessionManager
     from p8.store.manager import PersistenceManager
 
-    home, place, session, turns, counted = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
+    home, place, session = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    turns, counted = int(sys.argv[4]), sys.argv[5]
     manager = SessionManager(PersistenceManager(home, background=False))
     planner = ContextPlanner(manager, Checkpoints(manager, lambda: place), TokenBook(home), lambda: "m", lambda: 10**6)
     if session:
