@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.core.checkpoints import Checkpoints
+    from p8.core.context import ContextPlanner
+    from p8.core.memories import Memories
     from p8.core.projects import Projects
     from p8.core.sessions import SessionManager
 
@@ -87,6 +89,31 @@ class App:
         from p8.core.checkpoints import Checkpoints
 
         return Checkpoints(self.sessions, lambda: self.directory)
+
+    @cached_property
+    def memories(self) -> Memories:
+        """What is remembered across sessions."""
+        from p8.core.memories import Memories
+
+        def project() -> tuple[str, Path | None]:
+            hosted = self.project.meta.get("workspace")
+            return self.project.id, Path(hosted) if isinstance(hosted, str) else None
+
+        def session() -> str:
+            return self.sessions.current.session_id if self.sessions.current is not None else ""
+
+        return Memories(self.config.home, project, session, self.store.clock, self.config.memory_snapshot_s)
+
+    @cached_property
+    def planner(self) -> ContextPlanner:
+        """What the conversation costs."""
+        from p8.assistants.tokens import TokenBook, window_of
+        from p8.core.context import ContextPlanner
+
+        def window() -> int:
+            return window_of(self.model, self._assistant, self.config.context_limit_tokens)
+
+        return ContextPlanner(self.sessions, self.checkpoints, TokenBook(self.config.home), lambda: self.model, window)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -222,6 +249,8 @@ class App:
         """Pause the current session, save, let go of everything. Safe to call twice."""
         if self._assistant is not None:
             self._assistant.close()
+        if "memories" in self.__dict__:
+            self.memories.close()
         if "sessions" in self.__dict__:
             self.note_place()
             self.sessions.close()

@@ -284,15 +284,14 @@ def encoding_of(model: str) -> tuple[str, bool]:
     return "o200k_base", bool(re.match(r"(gpt-|o\d|chatgpt)", name))
 
 
-def window_of(assistant: object, limit: int = 0) -> int:
+def window_of(model: str, assistant: object = None, limit: int = 0) -> int:
     """
-    Return how many tokens an assistant takes at once.
+    Return how many tokens a model takes at once.
 
     Args:
+        model: its name.
         assistant: its attribute `context_tokens` says so, where it has one.
         limit: the person's setting; 0 means none.
     """
-    known = getattr(assistant, "context_tokens", 0)
-    if not known:
-        known = CONTEXT_TOKENS if getattr(assistant, "name", "") == NAME else DEFAULT_WINDOW
+    known = getattr(assistant, "context_tokens", 0) or (CONTEXT_TOKENS if model == NAME else DEFAULT_WINDOW)
     return min(int(known), limit) if limit else int(known)

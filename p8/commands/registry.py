@@ -207,7 +207,7 @@ def command(
 BUILT_IN = {
     "session": "session", "sess": "session", "resume": "session", "checkpoint": "checkpoint", "search": "talk",
     "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help", "exit": "help", "q": "help",
-    "settings": "help",
+    "settings": "help", "remember": "memory", "recall": "memory", "forget": "memory",
 }  # fmt: skip
 
 

@@ -93,8 +93,8 @@ def test_openai_counts_offline(tmp_path: Path) -> None:
 
 def test_what_a_model_takes() -> None:
     fake = FakeAssistant()
-    assert window_of(fake) == DEFAULT_WINDOW
-    assert window_of(fake, 1000) == 1000
-    assert window_of(FakeAssistant(name="local")) == 8192
+    assert window_of("fake", fake) == DEFAULT_WINDOW
+    assert window_of("fake", fake, 1000) == 1000
+    assert window_of("local") == 8192
     fake.context_tokens = 500  # type: ignore[attr-defined]
-    assert window_of(fake, 1000) == 500
+    assert window_of("fake", fake, 1000) == 500
