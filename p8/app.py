@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
 from p8.events import Bus
-from p8.model import GitState, Notice, Project, Session
+from p8.model import Checkpoint, GitState, Notice, Project, Session
 from p8.store.manager import PersistenceManager
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p8.assistants.catalog import Catalog
     from p8.core.checkpoints import Checkpoints
     from p8.core.context import ContextPlanner
+    from p8.core.handoff import Handoffs
     from p8.core.memories import Memories
     from p8.core.projects import Projects
     from p8.core.sessions import SessionManager
@@ -116,6 +117,19 @@ class App:
         return ContextPlanner(self.sessions, self.checkpoints, TokenBook(self.config.home), lambda: self.model, window)
 
     @cached_property
+    def handoff(self) -> Handoffs:
+        """What the next one goes on from."""
+        from p8.core.handoff import Handoffs
+
+        def plan() -> list[str]:
+            return self.planner.told() if self.planner.plan is not None else []
+
+        def assistant() -> Assistant | None:
+            return self.assistant if self.model else None
+
+        return Handoffs(self.sessions, lambda: self.directory, plan, assistant, self.config.idle_timeout_s)
+
+    @cached_property
     def catalog(self) -> Catalog:
         """Who can answer."""
         from p8.assistants.catalog import Catalog
@@ -189,6 +203,51 @@ class App:
         if session is not None and not session.metadata.get("project"):
             with contextlib.suppress(P8Error):
                 self.sessions.annotate(project=project.id, project_name=project.name)
+
+    # turns
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """
+        Return what the assistant is sent: the conversation with what is remembered, as far as it fits the model.
+
+        Before anything is left out for the first time, and when much more is, a handoff is written and goes along.
+        """
+        from p8.core.turns import conversation_for
+        from p8.core.window import compose
+
+        session, planner = self.sessions.current, self.planner
+        spoken = conversation_for(self.sessions)
+        query = next((str(m["content"]) for m in reversed(spoken) if m["role"] == "user"), "")
+
+        def remembered(budget: int) -> str:
+            try:
+                return self.memories.context(budget, planner.count, query)
+            except P8Error:
+                return ""
+
+        where = f"`p8 session show {session.session_id}` shows them" if session is not None else ""
+        sent = compose(spoken, planner.window, planner.count, memories=remembered, note=self._handoff_note,
+                       first=planner.first_message, where=where)  # fmt: skip
+        with contextlib.suppress(P8Error):  # counting must not cost an answer
+            planner.sending(sent.messages, sent.memories)
+        return sent.messages
+
+    def _handoff_note(self) -> str:
+        with contextlib.suppress(P8Error):
+            return self.planner.note(lambda: self.handoff.write("compaction").text)
+        return ""
+
+    def after_turn(self) -> list[Checkpoint]:
+        """
+        Count what a turn cost, and make the checkpoints whose time has come; an emergency writes a handoff too.
+
+        Raises:
+            StoreError: the disk or the database refuses; the next turn tries again.
+        """
+        made = self.planner.after_turn()
+        if any(checkpoint.data.get("trigger") == "emergency" for checkpoint in made):
+            self.handoff.write("emergency")
+        return made
 
     # models
 

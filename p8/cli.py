@@ -174,7 +174,9 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    from p8.commands.registry import Choose, Confirm, Table
+    import orjson
+
+    from p8.commands.registry import Choose, Confirm, Follow, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
@@ -185,9 +187,15 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
             screen.line("Nothing was done.", "dim")
             return 0
         return _command(app, app.registry.split(result.effect.command), as_json)
+    if isinstance(result.effect, Follow):
+        for data, line in result.effect.events:
+            if as_json:
+                sys.stdout.write(orjson.dumps(data, default=str).decode() + "\n")
+                sys.stdout.flush()
+            else:
+                screen.line(line)
+        return 0
     if as_json:
-        import orjson
-
         sys.stdout.write(orjson.dumps(result.data, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
         return 0
     screen.draw(*result.views)

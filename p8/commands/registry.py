@@ -10,7 +10,7 @@ against its declared arguments, call it, and differ only in how they ask and how
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -74,7 +74,17 @@ class Card(NamedTuple):
     fields: tuple[tuple[str, str], ...]
 
 
-View = Text | Markdown | Table | Card
+class Plot(NamedTuple):
+    """Numbers as a picture: bars by label, or lines over one axis whose ends are the first and the last label."""
+
+    title: str
+    kind: str  #: "bars" or "lines"
+    labels: tuple[str, ...]
+    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars take the first
+    unit: str = ""
+
+
+View = Text | Markdown | Table | Card | Plot
 
 
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
@@ -109,6 +119,19 @@ class Switched(NamedTuple):
     reason: str  #: "new", "resumed" or "forked"
 
 
+class RunLines(NamedTuple):
+    """Do these lines as if they were typed (`!command`, `/command`), each only after the one before went well."""
+
+    lines: tuple[str, ...]
+    about: dict[str, Any]  #: recorded with each execution
+
+
+class Follow(NamedTuple):
+    """Show what comes, each as JSON and as a line for a person, until the person stops it."""
+
+    events: Iterator[tuple[dict[str, Any], str]]
+
+
 class Retry(NamedTuple):
     """Ask the assistant again for the last message."""
 
@@ -117,7 +140,7 @@ class Quit(NamedTuple):
     """Leave the REPL."""
 
 
-Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit
+Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit
 
 
 class Result(NamedTuple):
@@ -203,11 +226,12 @@ def command(
     return label
 
 
-#: first word of a command -> the module here that declares it, so that only what is asked for is imported
+#: first word of a command -> the modules here that declare it: only what is asked for is imported
 BUILT_IN = {
-    "session": "session", "sess": "session", "resume": "session", "checkpoint": "checkpoint", "search": "talk",
+    "session": "session plan", "sess": "session plan", "resume": "session", "checkpoint": "checkpoint", "search": "talk",
     "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help", "exit": "help", "q": "help",
     "settings": "help", "remember": "memory", "recall": "memory", "forget": "memory",
+    "stats": "stats", "context": "context", "handoff": "handoff", "do": "action", "project": "project", "log": "log",
 }  # fmt: skip
 
 
@@ -229,7 +253,7 @@ class Registry:
 
     def load(self, word: str = "") -> None:
         """Import what declares the commands that begin with `word`; everything where none is given."""
-        wanted = {BUILT_IN[word]} if word in BUILT_IN else set(BUILT_IN.values())
+        wanted = set(BUILT_IN[word].split() if word in BUILT_IN else " ".join(BUILT_IN.values()).split())
         for name in sorted(wanted - self._loaded):
             self._loaded.add(name)
             self.add_module(import_module(f"p8.commands.{name}"))

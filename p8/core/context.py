@@ -24,6 +24,7 @@ from p8.model import Checkpoint, Kind, Session, text_of
 SOURCES = ("messages", "tools", "memories", "files")
 UNPLANNED = "session"  #: the phase of a session without a plan
 TURNS_KEPT = 200
+NOTE_EVERY = 60
 DECAY = 0.8  #: what a turn's report weighs against the one after it
 Messages = Sequence[Mapping[str, Any]]
 
@@ -173,6 +174,7 @@ class ContextPlanner:
         self._messages = self._runs = 0
         self._corrections: dict[str, Correction] | None = None
         self._pending: int | None = None
+        self._note = "", 0
         self.usage = Usage()
         self.plan: Plan | None = None
         self.fired: set[str] = set()
@@ -204,6 +206,54 @@ class ContextPlanner:
         if self._corrections is None:
             self._corrections = {n: Correction(s) for n, s in _read_corrections(self._sessions.store.home).items()}
         return self._corrections.setdefault(self._model(), Correction())
+
+    @property
+    def window(self) -> int:
+        """Return how many tokens the model takes at once."""
+        return self._window()
+
+    def first_message(self) -> str:
+        """Return what the session began with; "" where it cannot be read now."""
+        session = self._sessions.current
+        if session is None:
+            return ""
+        with contextlib.suppress(StoreError, NotFound):
+            entries = self._sessions.store.sessions.entries(session.session_id, kinds=(Kind.MESSAGE,), limit=5)
+            return next((entry.text for entry in entries if entry.role == "user"), "")
+        return ""
+
+    def note(self, write: Callable[[], str]) -> str:
+        """
+        Return the handoff note that goes along where something is left out.
+
+        It is written when there is none yet, and again after every `NOTE_EVERY` messages and runs.
+        """
+        self._follow()
+        session = self._sessions.current
+        if session is None:
+            return ""
+        seq = self._sessions.store.journal.position(session.session_id)[0]
+        text, at = self._note
+        if not text and "note" in session.metadata:
+            with contextlib.suppress(StoreError, NotFound, TypeError, ValueError):
+                at = int(session.metadata["note"])
+                text = text_of(self._sessions.store.entry(session.session_id, at).data)
+        if not text or seq - at > NOTE_EVERY:
+            text = write()
+            at = self._sessions.store.journal.position(session.session_id)[0]
+            self._sessions.annotate(note=at)
+        self._note = text, at
+        return text
+
+    def told(self) -> list[str]:
+        """Return the plan in words, a line each; what is open begins with "open: "."""
+        plan = self.plan
+        if plan is None:
+            return []
+        used = self.usage.by_phase()
+        lines = [f"plan: {self.usage.total:,} of {plan.total_budget:,} tokens used, now in phase {self.usage.phase}"]
+        lines += [f"phase {name} finished, {used.get(name, 0):,} tokens" for name in self.usage.done]
+        return lines + [f"open: phase {p.name} of the plan" for p in plan.phases if p.name not in self.usage.done]
 
     def sending(self, messages: Messages, memories: str = "") -> int:
         """
@@ -301,7 +351,7 @@ class ContextPlanner:
         session = self._sessions.current
         if session is self._session:
             return
-        self._session, self._messages, self._runs, self._pending = session, 0, 0, None
+        self._session, self._messages, self._runs, self._pending, self._note = session, 0, 0, None, ("", 0)
         self.usage, self.plan, self.fired = Usage(), None, set()
         if session is None:
             return

@@ -77,6 +77,21 @@ def run_turn(
             manager.save_session()
 
 
+def collect(assistant: Assistant, conversation: Messages, cancel: Cancel, idle_timeout_s: float) -> str:
+    """
+    Return an assistant's whole answer to a conversation that is not recorded; what came where it was cancelled.
+
+    Raises:
+        AssistantError: it failed, hung or refused.
+    """
+    turn = _Turn(assistant, conversation, cancel, idle_timeout_s)
+    try:
+        return "".join(chunk.text for chunk in turn if chunk.kind is ChunkKind.TEXT)
+    finally:
+        if not turn.finished:
+            cancel.set()
+
+
 class _Turn:
     """The answer so far, fed by a worker thread."""
 

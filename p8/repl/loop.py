@@ -343,11 +343,15 @@ class Repl:
                 app.sessions.annotate(model=assistant.name)
         cancel = Cancel()
         with self._running(cancel), Answer(self.screen) as shown:
-            for chunk in run_turn(app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s):
+            timeout_s = app.config.idle_timeout_s
+            for chunk in run_turn(app.sessions, assistant, cancel, idle_timeout_s=timeout_s, context=app.conversation):
                 shown.take(chunk)
         self.status.tokens += shown.tokens
         if cancel.is_set():
             self.screen.line("Stopped; what came is kept. /retry asks again.", "dim")
+        with self._kept():
+            for checkpoint in app.after_turn():
+                self.screen.line(f"◆ {checkpoint.name}", "dim")
 
     def _shell(self, line: str) -> None:
         from p8.repl import shell

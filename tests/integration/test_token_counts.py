@@ -85,7 +85,7 @@ def test_counts_are_those_of_the_model(model: local.LocalModel, capsys: pytest.C
         mine = [(text, tokens) for k, text, tokens in real if k == kind]
         wrong = errors([(request(counter, text), tokens) for text, tokens in mine])
         lines.append(
-            f"{len(wrong):4d} {kind:8} own vocabulary    worst {max(wrong):7.2%} mean {sum(wrong) / len(wrong):7.2%}"
+            f"{len(wrong):4d} {kind:8} own vocabulary worst {max(wrong):7.2%} mean {sum(wrong) / len(wrong):7.2%}"
         )
         assert max(wrong) <= 0.05
         if is_available() and len(mine) > 20:
