@@ -62,11 +62,13 @@ def _listed(app: App, book: Book) -> Result:
     likely = suggestions(app, book)
     chances = {s.action: s.confidence for s in likely}
     ordered = sorted(book.all(), key=lambda a: (-chances.get(a.name, 0.0), a.name))
-    rows = tuple((f"{chances[a.name]:.0%}" if a.name in chances else "", a.usage().removeprefix("/do "), a.source, a.help)
-                 for a in ordered)  # fmt: skip
+    rows = tuple(
+        (f"{chances[a.name]:.0%}" if a.name in chances else "", a.usage().removeprefix("/do "), a.source, a.help)
+        for a in ordered
+    )
     data = [
-        {"action": a.name, "help": a.help, "run": list(a.run), "source": a.source, "confidence": chances.get(a.name, 0.0),
-         "parameters": {p.name: {"type": p.type, "default": None if p.default is MISSING else p.default}
+        {"action": a.name, "help": a.help, "run": list(a.run), "source": a.source,
+         "confidence": chances.get(a.name, 0.0), "parameters": {p.name: {"type": p.type, "default": None if p.default is MISSING else p.default}
                         for p in a.parameters}}
         for a in ordered
     ]  # fmt: skip

@@ -1,13 +1,14 @@
 """Quick actions: defined in YAML, checked before anything runs, done as if typed, suggested by what usually comes next.
 
-Three sources, a later one replaces an earlier one's action of the same name: built in, the person's, the project's. What
-a project brings along runs only after the person has agreed to that file as it is (row C8).
+Three sources, a later one replaces an earlier one's action of the same name: built in, the person's, the project's.
+What a project brings along runs only after the person has agreed to that file as it is (row C8).
 Refuses: to run anything. Lines are handed to the door, which runs and records them like any other.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +81,7 @@ class Parameter(NamedTuple):
             number = int(said) if self.type == "int" else float(said)
         except ValueError:
             raise self._wrong(said, kind + span) from None
-        if number != number or (self.low is not None and number < self.low) or (
+        if math.isnan(number) or (self.low is not None and number < self.low) or (
             self.high is not None and number > self.high
         ):  # fmt: skip
             raise self._wrong(said, kind + span)

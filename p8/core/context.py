@@ -190,10 +190,6 @@ class ContextPlanner:
         """Return the tokens of one text, corrected by what the model has reported so far."""
         return self.correction.apply(self.tokens.count(text), whole=False)
 
-    def count_request(self, messages: Messages) -> int:
-        """Return the tokens of a whole request, corrected."""
-        return self.correction.apply(self.raw_request(messages))
-
     def raw_request(self, messages: Messages) -> int:
         """Return the tokens of a whole request as counted, with what the model's template adds."""
         tokens = self.tokens

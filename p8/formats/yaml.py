@@ -1,4 +1,4 @@
-"""YAML as people write it by hand: definitions and configurations. Plain data only, with the line at fault in the error.
+"""YAML as people write it by hand: definitions and configurations. Plain data, with the line at fault in errors.
 
 Refuses: tags that make objects, aliases that grow without end, the same key twice.
 """

@@ -73,7 +73,7 @@ def errors(pairs: list[tuple[int, int]]) -> list[float]:
     return [abs(counted - real) / real for counted, real in pairs]
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_counts_are_those_of_the_model(model: local.LocalModel, capsys: pytest.CaptureFixture[str]) -> None:
     """±5 % for each text, before any correction, with the model's own vocabulary."""
     texts = corpus()
