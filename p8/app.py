@@ -57,6 +57,7 @@ class App:
         self._assistant: Assistant | None = None
         self._lock = threading.Lock()
         self._project: Project | None = None
+        self._loading: threading.Thread | None = None
         self._noted: tuple[str, Path, GitState] | None = None
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
@@ -234,7 +235,7 @@ class App:
 
         def remembered(budget: int) -> str:
             try:
-                return self.memories.context(budget, planner.count, query)
+                return self.memories.context(budget, planner.count_soon, query)
             except P8Error:
                 return ""
 
@@ -254,9 +255,16 @@ class App:
         """
         Count what a turn cost, and make the checkpoints whose time has come; an emergency writes a handoff too.
 
+        A vocabulary that is not loaded yet is loaded meanwhile, and nobody waits for it.
+
         Raises:
             StoreError: the disk or the database refuses; the next turn tries again.
         """
+        if not self.planner.ready:  # the next turn counts this one too
+            if self._loading is None:
+                self._loading = threading.Thread(target=lambda: self.planner.tokens, daemon=True)
+                self._loading.start()
+            return []
         made = self.planner.after_turn()
         if any(checkpoint.data.get("trigger") == "emergency" for checkpoint in made):
             self.handoff.write("emergency")

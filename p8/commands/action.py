@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Confirm, Result, RunLines, Table, Text, command
-from p8.core.actions import MISSING, Book, signals_of, values_of
+from p8.core.actions import MISSING, Book, Parameter, signals_of, values_of
 from p8.core.habits import Habits, Suggestion, Use, UseLog
 from p8.errors import P8Error, StoreError, UsageError
 from p8.model import Kind
@@ -68,12 +68,16 @@ def _listed(app: App, book: Book) -> Result:
     )
     data = [
         {"action": a.name, "help": a.help, "run": list(a.run), "source": a.source,
-         "confidence": chances.get(a.name, 0.0), "parameters": {p.name: {"type": p.type, "default": None if p.default is MISSING else p.default}
-                        for p in a.parameters}}
+         "confidence": chances.get(a.name, 0.0), "parameters": [_parameter(p) for p in a.parameters]}
         for a in ordered
     ]  # fmt: skip
     problems = tuple(Text(problem, "warning") for problem in book.problems)
     return Result(data, (Table(("NEXT", "ACTION", "FROM", ""), rows), *problems))
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    default = None if parameter.default is MISSING else parameter.default
+    return {"name": parameter.name, "type": parameter.type, "default": default, "needed": parameter.default is MISSING}
 
 
 def suggestions(app: App, book: Book | None = None, count: int = 3) -> list[Suggestion]:

@@ -229,8 +229,8 @@ def command(
 #: first word of a command -> the modules here that declare it: only what is asked for is imported
 BUILT_IN = {
     "session": "session plan", "sess": "session plan", "resume": "session", "checkpoint": "checkpoint",
-    "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help", "exit": "help", "q": "help",
-    "settings": "help", "remember": "memory", "recall": "memory", "forget": "memory",
+    "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help",
+    "exit": "help", "q": "help", "settings": "help", "remember": "memory", "recall": "memory", "forget": "memory",
     "stats": "stats", "context": "context", "handoff": "handoff", "do": "action", "project": "project", "log": "log",
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,7 +177,8 @@ class Book:
         self.project_file = root / PROJECT_FILE
         for file, source in ((BUILT_IN, "built in"), (home / "actions.yaml", "user"), (self.project_file, "project")):
             try:
-                self._actions |= {a.name: a for a in read_actions(file, source)}
+                state = file.stat()
+                self._actions |= {a.name: a for a in _kept(file, source, state.st_mtime_ns, state.st_size)}
             except FileNotFoundError:
                 continue
             except (FormatError, ConfigError) as error:  # the others still work
@@ -213,6 +215,12 @@ class Book:
             return hashlib.sha256(self.project_file.read_bytes()).hexdigest()
         except OSError:
             return ""
+
+
+@lru_cache(16)
+def _kept(file: Path, source: str, _changed_ns: int, _size: int) -> tuple[Action, ...]:
+    """Return a file's actions; it is read again when it has changed."""
+    return tuple(read_actions(file, source))
 
 
 def read_actions(file: Path, source: str) -> list[Action]:

@@ -173,7 +173,7 @@ class ContextPlanner:
         self._session: Session | None = None
         self._messages = self._runs = 0
         self._corrections: dict[str, Correction] | None = None
-        self._pending: int | None = None
+        self._pending: tuple[list[Mapping[str, Any]], str] | None = None
         self._note = "", 0
         self.usage = Usage()
         self.plan: Plan | None = None
@@ -185,6 +185,15 @@ class ContextPlanner:
     def tokens(self) -> Tokens:
         """Return what counts for the model in use."""
         return self._book.of(self._model())
+
+    @property
+    def ready(self) -> bool:
+        """Return whether counting is at hand; else it takes up to a second to load a vocabulary."""
+        return self._book.is_loaded(self._model())
+
+    def count_soon(self, text: str) -> int:
+        """Return the tokens of a text, or more than it can be in any but odd scripts while no vocabulary is loaded."""
+        return self.count(text) if self.ready else len(text.encode("utf-8", "replace")) // 3 + 1
 
     def count(self, text: str) -> int:
         """Return the tokens of one text, corrected by what the model has reported so far."""
@@ -251,22 +260,29 @@ class ContextPlanner:
         lines += [f"phase {name} finished, {used.get(name, 0):,} tokens" for name in self.usage.done]
         return lines + [f"open: phase {p.name} of the plan" for p in plan.phases if p.name not in self.usage.done]
 
-    def sending(self, messages: Messages, memories: str = "") -> int:
+    def sending(self, messages: Messages, memories: str = "") -> None:
         """
-        Note what is about to be sent, and return its tokens, corrected.
+        Note what is about to be sent; it is counted when the turn has ended.
 
         Args:
             messages: the request.
             memories: the part of it that came from memories.
         """
         self._follow()
-        self._pending = self.raw_request(messages)
+        self._pending = [*messages], memories
+
+    def _count_sent(self) -> int | None:
+        """Return the tokens of the last request as counted; what is new of the memories in it counts as used."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return None
+        messages, memories = pending
         if memories:
             most = self.usage.extra.get("memories", 0)
             now = self.count(memories)
             self.usage.extra["memories"] = max(most, now)
             self.usage.add("memories", max(0, now - most))
-        return self.correction.apply(self._pending)
+        return self.raw_request(messages)
 
     def settle(self) -> None:
         """
@@ -322,7 +338,7 @@ class ContextPlanner:
         return self.fire()
 
     def _learn(self, answer: Mapping[str, Any]) -> None:
-        pending, self._pending = self._pending, None
+        pending = self._count_sent()
         reported, out = answer.get("tokens_in"), answer.get("tokens_out")
         if not isinstance(reported, int) or not isinstance(out, int):
             self.usage.sent = self.correction.apply(pending) if pending else self.usage.sent

@@ -29,7 +29,7 @@ class Sent(NamedTuple):
 
     messages: list[Message]  #: oldest first, system messages first
     memories: str  #: the part that comes from memories
-    tokens: int  #: about; the counter knows better
+    tokens: int  #: as counted; 0 where it need not be, as it is much less than there is room for
     left_out: int  #: messages and runs of the conversation that did not fit
 
 
@@ -56,6 +56,10 @@ def compose(
         where: says how what is left out can be read.
     """
     room = window * ROOM[0] // ROOM[1]
+    if sum(len(_text(m).encode("utf-8", "replace")) + PER_MESSAGE for m in conversation) <= room * 9 // 10:
+        remembered = memories(room // MEMORY_PART)  # a token is a byte at least, so there is nothing to count
+        head = [_system(remembered)] if remembered else []
+        return Sent([*head, *map(_plain, conversation)], remembered, 0, 0)
     remembered = clip(memories(room // MEMORY_PART), room // MEMORY_PART, count)
     spoken = [m for m in conversation if m.get("role") != "system"]
     system = [m for m in conversation if m.get("role") == "system"]

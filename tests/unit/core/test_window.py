@@ -16,7 +16,12 @@ def said(*texts: str) -> list[dict[str, str]]:
 
 def test_all_is_sent_where_it_fits() -> None:
     conversation = said("one", "two", "three")
-    sent = compose(conversation, 1000, words, memories=lambda _budget: "remember me")
+    for window in (1000, 40):  # without counting, and with
+        check_all_is_sent(conversation, window)
+
+
+def check_all_is_sent(conversation: list[dict[str, str]], window: int) -> None:
+    sent = compose(conversation, window, words, memories=lambda _budget: "remember me")
 
     assert sent.messages[0] == {"role": "system", "content": "remember me"}
     assert sent.messages[1:] == conversation
