@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from p8.core.checkpoints import Checkpoints
     from p8.core.context import ContextPlanner
     from p8.core.handoff import Handoffs
-    from p8.core.hosting import ProjectManager
     from p8.core.memories import Memories
     from p8.core.projects import Projects
     from p8.core.sessions import SessionManager
@@ -117,18 +116,6 @@ class App:
             return window_of(self.model, self._assistant, self.config.context_limit_tokens)
 
         return ContextPlanner(self.sessions, self.checkpoints, TokenBook(self.config.home), lambda: self.model, window)
-
-    @cached_property
-    def hosting(self) -> ProjectManager:
-        """What a person does with projects."""
-        from p8.core.hosting import ProjectConfig, ProjectManager
-
-        c = self.config
-        config = ProjectConfig(
-            c.max_projects, c.project_cleanup, c.project_cleanup_after_days, c.project_cleanup_warning_days,
-            c.project_cleanup_every_s,
-        )  # fmt: skip
-        return ProjectManager(self.sessions, config)
 
     @cached_property
     def handoff(self) -> Handoffs:

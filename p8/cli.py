@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from p8.app import App
-    from p8.commands.registry import Result, RunLines
+    from p8.commands.registry import Result
     from p8.errors import P8Error
     from p8.repl.screen import Screen
 
@@ -174,9 +174,7 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    import orjson
-
-    from p8.commands.registry import Choose, Confirm, Follow, RunLines, Table
+    from p8.commands.registry import Choose, Confirm, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
@@ -187,52 +185,14 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
             screen.line("Nothing was done.", "dim")
             return 0
         return _command(app, app.registry.split(result.effect.command), as_json)
-    if isinstance(result.effect, RunLines):
-        return _do(app, result.effect, screen, as_json)
-    if isinstance(result.effect, Follow):
-        for data, line in result.effect.events:
-            if as_json:
-                sys.stdout.write(orjson.dumps(data, default=str).decode() + "\n")
-                sys.stdout.flush()
-            else:
-                screen.line(line)
-        return 0
     if as_json:
+        import orjson
+
         sys.stdout.write(orjson.dumps(result.data, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
         return 0
     screen.draw(*result.views)
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
-    return 0
-
-
-def _do(app: App, effect: RunLines, screen: Screen, as_json: bool) -> int:
-    """Do an action's lines in a session of their own, each only after the one before it went well."""
-    import threading
-
-    from p8.repl import shell
-    from p8.repl.screen import escape
-
-    for line in effect.lines:
-        if line.startswith("/"):
-            status = _command(app, app.registry.split(line[1:]), as_json)
-        else:
-            app.ensure_session()
-            limit = app.config.output_limit_bytes
-            show = (lambda _text: None) if as_json else (lambda text: screen.write(escape(text)))
-            done = shell.run(line[1:], app.config.shell, app.directory, limit, show, threading.Event())
-            app.sessions.record_execution(
-                line[1:], exit_code=done.exit_code, output=done.output, duration_s=done.duration_s,
-                started_at=done.started_at, directory=str(app.directory), **effect.about,
-            )  # fmt: skip
-            status = done.exit_code
-            if as_json:
-                import orjson
-
-                data = {"command": line[1:], "exit_code": status, "output": done.output}
-                sys.stdout.write(orjson.dumps(data).decode() + "\n")
-        if status:
-            return status if 0 < status < 256 else 1
     return 0
 
 

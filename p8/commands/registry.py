@@ -10,7 +10,7 @@ against its declared arguments, call it, and differ only in how they ask and how
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -119,19 +119,6 @@ class Switched(NamedTuple):
     reason: str  #: "new", "resumed" or "forked"
 
 
-class RunLines(NamedTuple):
-    """Do these lines as if they were typed (`!command`, `/command`), each only after the one before went well."""
-
-    lines: tuple[str, ...]
-    about: dict[str, Any]  #: recorded with each execution
-
-
-class Follow(NamedTuple):
-    """Show what comes, each as JSON and as a line for a person, until the person stops it."""
-
-    events: Iterator[tuple[dict[str, Any], str]]
-
-
 class Retry(NamedTuple):
     """Ask the assistant again for the last message."""
 
@@ -140,7 +127,7 @@ class Quit(NamedTuple):
     """Leave the REPL."""
 
 
-Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit
+Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit
 
 
 class Result(NamedTuple):
@@ -231,7 +218,7 @@ BUILT_IN = {
     "session": "session plan", "sess": "session plan", "resume": "session", "checkpoint": "checkpoint",
     "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help",
     "exit": "help", "q": "help", "settings": "help", "remember": "memory", "recall": "memory", "forget": "memory",
-    "stats": "stats", "context": "context", "handoff": "handoff", "do": "action", "project": "project", "log": "log",
+    "stats": "stats", "context": "context", "handoff": "handoff",
 }  # fmt: skip
 
 

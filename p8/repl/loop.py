@@ -25,7 +25,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 from p8 import __version__
-from p8.commands.registry import Choose, Confirm, Markdown, OpenPicker, Quit, Result, Retry, RunLines, Switched, Text
+from p8.commands.registry import Choose, Confirm, Markdown, OpenPicker, Quit, Result, Retry, Switched, Text
 from p8.errors import AssistantError, Held, P8Error, StoreError
 from p8.events import Change
 from p8.model import Notice, SessionRow, Status
@@ -111,7 +111,6 @@ class Repl:
         self._said: list[Notice] = []
         self._left = False
         self._last_session = ""
-        self._actions_read = False
         self._prompt: PromptSession[str] = PromptSession(
             history=ThreadedHistory(TypedLines(app, "")),
             completer=ReplCompleter(app),
@@ -163,11 +162,6 @@ class Repl:
         with contextlib.suppress(Exception):
             self.app.store.start()
             self.app.settle_project()
-            self.app.hosting.tick()
-            from p8.commands.action import book_of
-
-            book_of(self.app)
-            self._actions_read = True
             if self.screen.color:
                 import rich.markdown  # noqa: F401
 
@@ -265,7 +259,6 @@ class Repl:
         elif line.startswith("!"):
             with self._kept():
                 app.sessions.record_command(line)
-            self._learn(line)
             self._shell(line[1:].strip())
         else:
             from p8.core.turns import ask
@@ -311,23 +304,10 @@ class Repl:
                 self._command(effect.command)
         elif isinstance(effect, Switched):
             self._switched(effect)
-        elif isinstance(effect, RunLines):
-            self._do(effect)
         elif isinstance(effect, Retry):
             self._answer()
         elif isinstance(effect, Quit):
             self._leaving = "quit"
-
-    def _do(self, effect: RunLines) -> None:
-        """Do an action's lines, each only after the one before it went well."""
-        for line in effect.lines:
-            self.screen.line(line, "accent")
-            with self._kept():
-                self.app.sessions.record_command(line)
-            if line.startswith("/"):
-                self._command(line[1:])
-            elif self._shell(line[1:].strip(), effect.about):
-                return
 
     def _yes(self, question: str, default: bool = False) -> bool:
         self.screen.write(f"{escape(question)} {'[Y/n]' if default else '[y/N]'} ")
@@ -373,15 +353,14 @@ class Repl:
             for checkpoint in app.after_turn():
                 self.screen.line(f"◆ {checkpoint.name}", "dim")
 
-    def _shell(self, line: str, about: dict[str, Any] | None = None) -> int:
-        """Run a line, record it with what is said about it, and return its exit code."""
+    def _shell(self, line: str) -> None:
         from p8.repl import shell
 
         if not line:
-            return 0
+            return
         if line == "cd" or line.startswith("cd "):
             self._change_directory(line[2:].strip())
-            return 0
+            return
         stop = threading.Event()
         with self._running(stop):
             try:
@@ -395,20 +374,12 @@ class Repl:
             self.screen.write("\n")
         if done.exit_code:
             self.screen.line(f"exit {done.exit_code} · {done.duration_s:.1f} s", "bad")
-        more: dict[str, Any] = dict(about or {}) | ({"cut_bytes": done.cut_bytes} if done.cut_bytes else {})
+        more: dict[str, Any] = {"cut_bytes": done.cut_bytes} if done.cut_bytes else {}
         with self._kept():
             self.app.sessions.record_execution(
                 line, exit_code=done.exit_code, output=done.output, duration_s=done.duration_s,
                 started_at=done.started_at, directory=str(self.app.directory), **more,
             )  # fmt: skip
-        return done.exit_code
-
-    def _learn(self, line: str) -> None:
-        """Learn from what is typed by hand, once the actions are read; nobody waits for that."""
-        if self._actions_read:
-            from p8.commands.action import learn_typed
-
-            learn_typed(self.app, line)
 
     def _change_directory(self, words: str) -> None:
         target = (self.app.directory / Path(words or "~").expanduser()).resolve()

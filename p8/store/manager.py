@@ -29,7 +29,6 @@ from p8.store.sessions import SessionTable
 if TYPE_CHECKING:
     import asyncio
 
-    from p8.store.feed import Feed
     from p8.store.search import SearchIndex
 
 TEMPORARY = "/tmp"  # noqa: S108 #: where the journal goes when the home cannot be written to
@@ -166,17 +165,6 @@ class PersistenceManager:
         from p8.store.search import SearchIndex
 
         return SearchIndex(self.keeper.readers, self.sessions, self._ready, self.keeper.index_for)
-
-    @cached_property
-    def feed(self) -> Feed:
-        """Everything that happened, in order."""
-        from p8.store.feed import Feed
-
-        return Feed(self.keeper.readers, self._all_ready, self.keeper.codec)
-
-    def _all_ready(self) -> None:
-        self.drain()
-        self.keeper.ready(2.0)
 
     @cached_property
     def leases(self) -> Leases:

@@ -7,8 +7,6 @@ from typing import Any
 
 import orjson
 
-from p8.errors import NotFound
-
 Write = Callable[[Callable[[Any], Any]], Any]
 Read = Callable[..., list[tuple[Any, ...]]]
 FIELDS = ("id", "name", "root", "root_commit", "remote", "created", "last", "meta")
@@ -47,23 +45,6 @@ class ProjectTable:
         row = [orjson.dumps(values[f]).decode() if f == "meta" else values[f] for f in FIELDS]
         marks = ",".join("?" * len(FIELDS))
         self._write(lambda db: db.execute(f"INSERT OR REPLACE INTO projects VALUES ({marks})", row))
-
-    def change(self, project_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """
-        Change what is said of a project, in one transaction; values that become None are removed.
-
-        Raises:
-            NotFound: there is none of that id.
-        """
-
-        def work(db: Any) -> None:
-            row = db.execute("SELECT meta FROM projects WHERE id = ?", (project_id,)).fetchone()
-            if row is None:
-                raise NotFound(f"no project {project_id!r}", "p8 project list shows them")
-            meta = {key: value for key, value in change(orjson.loads(row[0])).items() if value is not None}
-            db.execute("UPDATE projects SET meta = ? WHERE id = ?", (orjson.dumps(meta).decode(), project_id))
-
-        self._write(work)
 
     def place(self, path: str, project_id: str, stamp: str = "") -> None:
         """Remember that a project was seen at a path; `stamp` is the caller's, to tell whether it still is the same."""
