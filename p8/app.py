@@ -22,11 +22,16 @@ from p8.store.manager import PersistenceManager
 if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
+    from p8.containers.docker import Docker
     from p8.core.checkpoints import Checkpoints
     from p8.core.context import ContextPlanner
+    from p8.core.files import Files
     from p8.core.handoff import Handoffs
+    from p8.core.instances import InstanceManager
     from p8.core.memories import Memories
+    from p8.core.permissions import Permissions
     from p8.core.projects import Projects
+    from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
 
 
@@ -90,7 +95,45 @@ class App:
         """Places to come back to."""
         from p8.core.checkpoints import Checkpoints
 
-        return Checkpoints(self.sessions, lambda: self.directory)
+        return Checkpoints(self.sessions, lambda: self.directory, snapshots=self.files.note)
+
+    @cached_property
+    def files(self) -> Files:
+        """The project's files, kept and brought back."""
+        from p8.core.files import Files
+        from p8.workspace.scan import Limits
+
+        limits = Limits(file_bytes=self.config.snapshot_file_mb << 20)
+        return Files(
+            self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
+            self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+        )  # fmt: skip
+
+    @cached_property
+    def runtime(self) -> Docker:
+        """The container engine; not contacted before it is used."""
+        from p8.containers.docker import Address, Docker
+        from p8.store.instances import installation_of
+
+        config = self.config
+        self.store.start()
+        address = Address(config.engine, config.engine_context, config.engine_certificates)
+        return Docker(installation_of(config.home), config.home, Path.home(), address)
+
+    @cached_property
+    def instances(self) -> InstanceManager:
+        """Assistants and shells in containers of their own."""
+        from p8.config import inherited
+        from p8.core.instances import InstanceManager
+
+        return InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+
+    @cached_property
+    def container(self) -> SessionContainer:
+        """The container under the current session."""
+        from p8.core.session_container import SessionContainer
+
+        return SessionContainer(self.config, lambda: self.runtime)
 
     @cached_property
     def memories(self) -> Memories:
@@ -123,7 +166,7 @@ class App:
         from p8.core.handoff import Handoffs
 
         def plan() -> list[str]:
-            return self.planner.told() if self.planner.plan is not None else []
+            return self.planner.told if self.planner.plan is not None else []
 
         def assistant() -> Assistant | None:
             return self.assistant if self.model else None
@@ -135,7 +178,14 @@ class App:
         """Who can answer."""
         from p8.assistants.catalog import Catalog
 
-        return Catalog(self.config.home, self._assistants)
+        return Catalog(self.config.home, self._assistants, self.config.agents, lambda: self.directory)
+
+    @cached_property
+    def permissions(self) -> Permissions:
+        """What agents may do unasked."""
+        from p8.core.permissions import Permissions
+
+        return Permissions(self.config.permissions)
 
     @cached_property
     def registry(self) -> Registry:
@@ -318,6 +368,10 @@ class App:
             self._assistant.close()
         if "memories" in self.__dict__:
             self.memories.close()
+        if "container" in self.__dict__:
+            self.container.stop()
+        if "runtime" in self.__dict__:
+            self.runtime.close()
         if "sessions" in self.__dict__:
             self.note_place()
             self.sessions.close()

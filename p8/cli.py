@@ -79,9 +79,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+#: verbs of `ai-session` that are no commands of `p8`'s own
+VERBS = (
+    "start", "stop", "restart", "attach", "list", "show", "find", "stats", "logs", "top", "config", "health", "heal",
+    "pause", "resume", "remove",
+)  # fmt: skip
+
+
 def ai_session(argv: Sequence[str] | None = None) -> int:
-    """Run `ai-session`: for now the same commands as `p8`; its verbs for instances come with the instances."""
-    return main(argv)
+    """Run `ai-session`: verbs for instances; any other word is a command of `p8`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"--help", "-h"}:
+        from p8.commands.registry import Registry
+
+        known = Registry()
+        known.load("instance")
+        print("usage: ai-session VERB [words] [--json]; ai-session VERB --help says more\n")
+        for verb in VERBS:
+            print(f"  {verb:<10}{known.commands[f'instance {verb}'].help}")
+        return 0 if words else 2
+    return main(["instance", *words] if words[0] in VERBS else words)
 
 
 def _run(words: list[str]) -> int:
@@ -174,7 +191,7 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    from p8.commands.registry import Choose, Confirm, Table
+    from p8.commands.registry import Attach, Choose, Confirm, Live, Stream, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
@@ -185,15 +202,20 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
             screen.line("Nothing was done.", "dim")
             return 0
         return _command(app, app.registry.split(result.effect.command), as_json)
+    if isinstance(result.effect, Attach | Stream | Live) and not as_json:
+        from p8.repl.live import perform
+
+        screen.draw(*result.views)
+        return perform(result.effect, screen)
     if as_json:
         import orjson
 
         sys.stdout.write(orjson.dumps(result.data, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
-        return 0
+        return result.status
     screen.draw(*result.views)
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
-    return 0
+    return result.status
 
 
 def _progress(screen: Screen) -> Any:

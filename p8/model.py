@@ -55,6 +55,7 @@ class Kind(StrEnum):
     COMMAND = "command"  # a line typed at the prompt
     EXECUTION = "execution"  # a command that ran, with its result
     CHECKPOINT = "checkpoint"  # a place to come back to
+    PART = "part"  # of an answer: a text, a thought, a tool call, a plan or a permission, keyed by `id`
     EVENT = "event"  # anything else worth keeping: alerts, notices, instance and project changes
 
 

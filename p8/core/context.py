@@ -250,6 +250,7 @@ class ContextPlanner:
         self._note = text, at
         return text
 
+    @property
     def told(self) -> list[str]:
         """Return the plan in words, a line each; what is open begins with "open: "."""
         plan = self.plan

@@ -150,7 +150,9 @@ class Handoffs:
             told = render(facts, "", "", self._sessions.store.clock(), "")
             talk = "\n".join(f"{who}: {what}" for who, what, _ in facts.last)
             asked = f"{ASK}\n\nThe facts:\n{told[:SUMMARY_CHARACTERS]}\n\nThe last of the conversation:\n{talk}"
-            said = collect(assistant, [{"role": "user", "content": asked}], cancel, self._idle_timeout_s)
+            said = collect(
+                self._sessions, assistant, [{"role": "user", "content": asked}], cancel, self._idle_timeout_s
+            )
         except P8Error:
             return "", ""
         return said.strip()[:SUMMARY_CHARACTERS], assistant.name if said.strip() else ""

@@ -124,7 +124,7 @@ def _system(text: str) -> Message:
 
 
 def _plain(message: Mapping[str, Any]) -> Message:
-    return {"role": str(message.get("role", "user")), "content": _text(message)}
+    return {**message, "role": str(message.get("role", "user")), "content": _text(message)}
 
 
 def _text(message: Mapping[str, Any]) -> str:

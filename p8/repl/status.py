@@ -63,7 +63,7 @@ class StatusLine:
             fields.append((10, "class:status", f"{_count(self.tokens)} tokens"))
         if state.unwritten:
             fields.append((100, "class:status.bad", f"NOT SAVED: {state.unwritten} only in memory"))
-        elif state.problem:
+        elif state.problem and state.unfolded:
             fields.append((100, "class:status.warning", "saved in the journal; database busy"))
         elif app.sessions.current is not None:
             fields.append((90, "class:status.good", "saved" if not state.unsynced_bytes else "saved, not synced"))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import orjson
 from p8.model import text_of, title_from
 from p8.store.journal import Journal, Line
 from p8.store.plain import column, load, plain
-from p8.store.segments import Damage, chained, is_orphan, payload_of, read_segment, segments
+from p8.store.segments import DATA, HEADER, Damage, chained, is_orphan, payload_of, read_segment, segments
 
 BATCH_ROWS = 2000
 FLOOD_ROWS = 16_000  #: of one transaction when entries come faster than they are folded
@@ -39,6 +39,8 @@ COLUMNS = {
 NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
 INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
 ONE = "(?,?,?,?,?,?)"
+WIDTH = ONE.count("?")
+bytes_of = struct.Struct(">Q").pack  #: of a hash, big end first
 
 
 @dataclass(slots=True)
@@ -269,7 +271,7 @@ class _Batch:
         self._db = db
         self._streams = streams
         self._outcome = outcome
-        self._rows: list[tuple[Any, ...]] = []
+        self._values: list[Any] = []  # of all rows, one after another
         self._tallies: dict[int, Tally] = {}
         self._touched: dict[str, Stream] = {}
         self._runs: list[list[int]] = []
@@ -277,7 +279,7 @@ class _Batch:
 
     def add(self, batch: list[Any]) -> None:
         """Take lines in. The loop is the fold's own cost per entry: what is rare has its own method."""
-        rows, runs = self._rows, self._runs
+        values, runs, run = self._values, self._runs, [0, 0, 0]
         name, stream, tally, last = "", None, None, 0
         for line in batch:
             if line.__class__ is Damage:
@@ -294,32 +296,25 @@ class _Batch:
                 digest, name, stream, seq = settled
                 tally, last = self._tally(stream), 0
             key = stream.num << 32 | seq
-            payload = payload_of(raw)
+            payload = raw[raw.index(DATA, HEADER) + 5 : -2]
             size = len(payload)
             text = payload.decode() if size <= LARGE_BYTES else self._put_large(key, payload)
-            rows.append(
-                (
-                    key,
-                    time_us,
-                    kind,
-                    role if kind == "message" and role.__class__ is str else "",
-                    text,
-                    digest.to_bytes(8, "big"),
-                )
-            )
+            message = kind == "message"
+            values += (key, time_us, kind, role if message and role.__class__ is str else "", text, bytes_of(digest))
             if seq > stream.seq:
                 stream.seq, stream.head = seq, digest
             if seq == last + 1 and last:
-                runs[-1][2] = seq
+                run[2] = seq
             else:
-                runs.append([stream.num, seq, seq])
+                run = [stream.num, seq, seq]
+                runs.append(run)
                 self._touched[name] = stream
             last = seq
             if kind == "session":
                 self._about(time_us, payload, name)
                 tally = self._tally(stream)
             elif tally is not None:
-                if kind == "message":
+                if message:
                     tally.messages += 1
                     if not stream.titled and role == "user":
                         stream.titled = True
@@ -329,7 +324,8 @@ class _Batch:
                 elif kind == "execution":
                     tally.executions += 1
                 tally.size += size
-                tally.last = max(tally.last, time_us)
+                if time_us > tally.last:  # noqa: PLR1730 `max` costs as much as the rest of this branch
+                    tally.last = time_us
                 if usage is not None:
                     tally.tokens_in += usage[0]
                     tally.tokens_out += usage[1]
@@ -382,9 +378,9 @@ class _Batch:
 
     def _stored(self, stream: Stream, seq: int) -> int | None:
         key = stream.num << 32 | seq
-        for row in self._rows:
-            if row[0] == key:
-                return int.from_bytes(row[5], "big")
+        for at in range(0, len(self._values), WIDTH):
+            if self._values[at] == key:
+                return int.from_bytes(self._values[at + 5], "big")
         row = self._db.execute(
             "SELECT hash FROM entries WHERE id = ? UNION ALL SELECT hash FROM packed WHERE id = ?", (key, key)
         ).fetchone()
@@ -478,13 +474,12 @@ class _Batch:
     def finish(self) -> None:
         """Write rows, counters and the list of changes."""
         db = self._db
-        rows = self._rows
-        for group in (GROUP, 20):
-            many = INSERT + ",".join([ONE] * group)
-            while len(rows) >= group:
-                some, rows = rows[:group], rows[group:]
-                db.execute(many, list(chain.from_iterable(some)))
-        db.executemany(INSERT + ONE, rows)
+        values, at = self._values, 0
+        for group in (GROUP, 20, 1):
+            many, width = INSERT + ",".join([ONE] * group), group * WIDTH
+            while len(values) - at >= width:
+                db.execute(many, values[at : at + width])
+                at += width
         for num, tally in self._tallies.items():
             db.execute(
                 "UPDATE sessions SET messages = messages + ?, commands = commands + ?, executions = executions + ?,"

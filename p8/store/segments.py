@@ -18,6 +18,7 @@ from xxhash import xxh3_64_intdigest
 
 from p8.store.journal import Line, usage_of
 
+DATA = b',"d":'  #: what stands before an entry's data in its line
 HEADER = 24  #: bytes of `{"h":"` + 16 digits + `",`
 READ_BYTES = 4 << 20
 
@@ -106,7 +107,7 @@ def parse(line: bytes, segment: str, begin: int, end: int) -> Line | Damage:
 
 def payload_of(raw: bytes) -> bytes:
     """Return the exact JSON of an entry's data from its line."""
-    return raw[raw.index(b',"d":', HEADER) + 5 : -2]
+    return raw[raw.index(DATA, HEADER) + 5 : -2]
 
 
 def chained(raw: bytes, previous: int) -> int:

@@ -71,7 +71,7 @@ def changes(directory: Path, start: str) -> list[FileChange]:
     found = git.find(directory)
     if found is None or not git.has_commit(directory, start):
         return []
-    settings = git._overrides(found)
+    settings = git.overrides(found)
     if settings is None:
         return []
     words = ("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")

@@ -16,6 +16,8 @@ import pytest
 
 from p8.errors import P8Error
 from p8.workspace import git
+from p8.workspace.restore import Restore
+from p8.workspace.snapshots import Snapshots
 from support.repos import Repo, make_repo
 
 STATUS = ("status",)
@@ -224,7 +226,20 @@ def test_status_runs_nothing_that_a_repository_brings(trap: Trap, plant: Callabl
     assert trap.tripped(), "the control, plain `git status`, must trip it"
 
     plant_again(trap, plant)
-    for read in (git.git_state, git.identity, git.head, lambda d: list(git.describe(d))):
+
+    def files(directory: Path) -> None:
+        source = git.find(directory).common_dir / "objects"  # type: ignore[union-attr]
+        snapshots = Snapshots(directory.parent / "store" / "p.git", directory, source=source)
+        first = snapshots.take()
+        assert len(snapshots.files(first.id)) > 0
+        (directory / "a.txt").write_text("three\n")
+        second = snapshots.take()
+        snapshots.patch(first.id, second.id)
+        restore = Restore(snapshots)
+        restore.apply(restore.plan(first.id, everything=True))
+        restore.undo()
+
+    for read in (git.git_state, git.identity, git.head, lambda d: list(git.describe(d)), files):
         try:
             read(trap.repo.root)
         except P8Error:
