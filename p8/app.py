@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from p8.core.projects import Projects
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
+    from p8.core.ui import UiState
 
 
 class App:
@@ -159,6 +160,13 @@ class App:
             return window_of(self.model, self._assistant, self.config.context_limit_tokens)
 
         return ContextPlanner(self.sessions, self.checkpoints, TokenBook(self.config.home), lambda: self.model, window)
+
+    @cached_property
+    def view(self) -> UiState:
+        """How things are looked at."""
+        from p8.core.ui import UiState
+
+        return UiState(self.sessions)
 
     @cached_property
     def handoff(self) -> Handoffs:
@@ -375,8 +383,20 @@ class App:
         if "sessions" in self.__dict__:
             self.note_place()
             self.sessions.close()
+            self._note_health()
         elif "store" in self.__dict__:
             self.store.close()
+
+    def _note_health(self) -> None:
+        """Write down how long creating and saving took here (row P8); nothing where nothing was begun or saved."""
+        timings = self.sessions.timings
+        if timings.created_s or timings.saved_s:
+            from p8.core import health
+
+            home = self.config.home
+            health.write(home, timings.line(self.store.clock(), health.store_bytes(home)))
+            timings.created_s.clear()
+            timings.saved_s.clear()
 
 
 def make_app(config: Config | None = None, directory: Path | None = None, background: bool = True) -> App:

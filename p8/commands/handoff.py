@@ -52,4 +52,4 @@ def handoff(app: App, args: Namespace) -> Result:
     app.sessions.record_message(as_message(note))
     app.sessions.save_session()
     more = Text(f"{app.model} goes on from it in a new session; the old one is paused.")
-    return Result(data | {"next": made.session_id}, (said, more), Switched(made.session_id, "handed over"))
+    return Result(data | {"next": made.session_id}, (said, more), Switched(made.session_id, "new"))

@@ -135,7 +135,9 @@ class UiState:
             return migrate(session.metadata[KEY])
         if self._last is None:
             try:
-                self._last = migrate(self._sessions.store.settings.get(KEY))
+                kept = self._sessions.store.settings.get(KEY)
+                earlier = {"version": 1, "picker": self._sessions.store.settings.get("picker")}
+                self._last = migrate(kept if kept is not None else earlier)
             except StoreError:
                 return migrate(None)
         return dict(self._last)
@@ -147,9 +149,12 @@ class UiState:
         Raises:
             UsageError: a setting does not exist or cannot have that value; nothing is changed then.
         """
-        changed = self.all() | {name: checked(name, value) for name, value in values.items()}
+        before = self.all()
+        changed = before | {name: checked(name, value) for name, value in values.items()}
+        if changed == before:
+            return changed
         if self._sessions.current is not None:
-            self._sessions.annotate(**{KEY: changed})
+            self._sessions.annotate(ui=changed)
         self._last = changed
         with contextlib.suppress(StoreError):  # the session has it
             self._sessions.store.settings.put(KEY, changed)
