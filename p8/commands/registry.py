@@ -247,7 +247,7 @@ BUILT_IN = {
     "search": "talk", "history": "talk", "retry": "talk",
     "session": "session forks plan", "sess": "session forks plan", "resume": "session",
     "remember": "memory", "recall": "memory", "forget": "memory",
-    "stats": "stats", "context": "context", "handoff": "handoff",
+    "stats": "stats", "context": "context", "handoff": "handoff", "view": "view",
 }  # fmt: skip
 
 

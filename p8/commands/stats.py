@@ -126,11 +126,10 @@ def _hours(hours: float) -> str:
 def _sums(app: App, figures: Figures, project: str | None, days: int) -> Result:
     now = app.store.clock()
     first = (now // DAY_US - days + 1) * DAY_US
-    totals = figures.totals(project)
+    totals, states = figures.overview(project)
     by_day = dict(figures.by_day(first, project))
     by_model = figures.by_model(project)
     by_project = figures.by_project() if project is None else []
-    states = figures.by_status(project)
     names = [f"{from_us(first + at * DAY_US):%Y-%m-%d}" for at in range(days)]
     data = {
         "project": project, "totals": totals, "status": states, "by_project": _list(by_project, "project"),

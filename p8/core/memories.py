@@ -102,6 +102,7 @@ class Memories:
         self._new_id = IdMaker(clock)
         self._lock = threading.RLock()
         self._shelves: dict[Path, Shelf] = {}
+        self._loaded: tuple[Shelf, ...] = ()
         self._timer: threading.Timer | None = None
         self._closed = False
         #: told of each change: "remembered", "forgotten" or "promoted", and the memory
@@ -142,11 +143,15 @@ class Memories:
 
     def get(self, memory_id: str) -> Memory:
         """
-        Return one memory of the scopes at hand; hot ones from RAM, persistent ones from their files.
+        Return one memory; hot ones from RAM, persistent ones of the scopes at hand from their files.
 
         Raises:
             NotFound: there is none.
         """
+        for shelf in self._loaded:
+            found = shelf.hot.get(memory_id)
+            if found is not None:
+                return found
         for shelf in self._at_hand():
             found = shelf.hot.get(memory_id) or shelf.read(memory_id)
             if found is not None:
@@ -322,6 +327,7 @@ class Memories:
             if found is None:
                 found = self._shelves[folder] = Shelf(folder, scope)
                 found.load()
+                self._loaded = (*self._loaded, found)
             return found
 
     def _at_hand(self, scope: str = "") -> Iterator[Shelf]:

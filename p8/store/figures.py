@@ -28,15 +28,13 @@ class Figures:
 
     def totals(self, project: str | None = None) -> dict[str, Any]:
         """Return sums over all sessions that are not in the trash, or those of one project."""
-        return self._rows("'all'", project, "")[0][1] if self._count(project) else dict.fromkeys(NAMES, 0)
+        return self.overview(project)[0]
 
-    def _count(self, project: str | None) -> int:
-        where, params = _where(project)
-        return int(self._read(f"SELECT count(*) FROM sessions {where}", params)[0][0])
-
-    def by_status(self, project: str | None = None) -> dict[str, int]:
-        """Return how many sessions are in each state."""
-        return {name: sums["sessions"] for name, sums in self._rows("status", project, "ORDER BY 1")}
+    def overview(self, project: str | None = None) -> tuple[dict[str, Any], dict[str, int]]:
+        """Return the sums, and how many sessions are in each state: one walk over the rows for both."""
+        rows = self._rows("status", project, "ORDER BY 1")
+        sums = {name: sum(row[name] for _, row in rows) for name in NAMES}
+        return sums, {name: row["sessions"] for name, row in rows}
 
     def by_model(self, project: str | None = None, limit: int = 20) -> list[tuple[str, dict[str, Any]]]:
         """Return sums by the model used last, most tokens first."""
@@ -90,7 +88,8 @@ class Figures:
         """Return the bytes that database, journal and snapshots take on disk."""
         pages = int(self._read("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")[0][0])
         journal = sum(_size(file) for file in (home / "journal").glob("*.jsonl"))
-        return {"database": pages, "journal": journal, "sessions": self._count(None)}
+        count = int(self._read("SELECT count(*) FROM sessions WHERE trashed IS NULL")[0][0])
+        return {"database": pages, "journal": journal, "sessions": count}
 
 
 def _where(project: str | None) -> tuple[str, Sequence[Any]]:

@@ -173,7 +173,7 @@ def test_sums_over_sessions(home: Path) -> None:
     assert figures.totals()["tokens_in"] == 60
     assert figures.totals("a-12345678")["cost"] == 0.5
     assert figures.totals("none-12345678")["sessions"] == 0
-    assert figures.by_status() == {"completed": 3}
+    assert figures.overview()[1] == {"completed": 3}
     assert [(name, sums["tokens_in"]) for name, sums in figures.by_model()] == [("m1", 40), ("m2", 20)]
     assert [name for name, _ in figures.by_project()] == ["a", "b"]
     days = figures.by_day(clock.now - 10 * 86_400_000_000)
