@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
-from p8.events import Bus
+from p8.events import Bus, Change
 from p8.model import Checkpoint, GitState, Notice, Project, Session
 from p8.store.manager import PersistenceManager
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from p8.containers.docker import Docker
     from p8.core.checkpoints import Checkpoints
     from p8.core.context import ContextPlanner
+    from p8.core.doctor import Doctor
     from p8.core.files import Files
     from p8.core.handoff import Handoffs
     from p8.core.instances import InstanceManager
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from p8.core.projects import Projects
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
+    from p8.core.transfer import Transfer
+    from p8.core.trash import Trash
     from p8.core.ui import UiState
 
 
@@ -82,6 +85,8 @@ class App:
         """What is recorded."""
         from p8.core.sessions import SessionManager
 
+        if self.config.trash_expire_days > 0 and self._background:
+            self.bus.subscribe(self._expire_trash)
         return SessionManager(self.store)
 
     @cached_property
@@ -182,6 +187,33 @@ class App:
         return Handoffs(self.sessions, lambda: self.directory, plan, assistant, self.config.idle_timeout_s)
 
     @cached_property
+    def transfer(self) -> Transfer:
+        """Conversations of other tools."""
+        from p8.core.transfer import Transfer
+
+        return Transfer(self.sessions, self.projects, lambda: self.directory)
+
+    @cached_property
+    def trash(self) -> Trash:
+        """What was deleted, and can be removed for good."""
+        from p8.core.kept import Kept
+        from p8.core.trash import Trash
+
+        return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        """Examines and repairs what is kept."""
+        from p8.core.doctor import Doctor
+        from p8.core.kept import Kept
+
+        def progress(fraction: float, text: str) -> None:
+            self.progress(fraction, text)
+
+        checks = (Kept(self.sessions).examine,)
+        return Doctor(self.store, self.sessions.custody, checks, self.trash.finish, progress)
+
+    @cached_property
     def catalog(self) -> Catalog:
         """Who can answer."""
         from p8.assistants.catalog import Catalog
@@ -262,6 +294,15 @@ class App:
         if session is not None and not session.metadata.get("project"):
             with contextlib.suppress(P8Error):
                 self.sessions.annotate(project=project.id, project_name=project.name)
+
+    def _expire_trash(self, change: Change) -> None:
+        """Once the store is ready, purge what is due, aside: whoever publishes must not wait for it."""
+        if (change.kind, change.name) == ("store", "ready"):
+            threading.Thread(target=self._expire, name="p8-trash", daemon=True).start()
+
+    def _expire(self) -> None:
+        with contextlib.suppress(P8Error):
+            self.trash.expire()
 
     # turns
 

@@ -45,6 +45,7 @@ class Config:
     engine: str = ""  #: address of the container engine; DOCKER_HOST, else what the docker program uses
     engine_context: str = ""  #: docker's context; DOCKER_CONTEXT
     engine_certificates: str = ""  #: folder of ca.pem, cert.pem and key.pem; DOCKER_CERT_PATH with DOCKER_TLS_VERIFY
+    trash_expire_days: int = 0  #: sessions so long in the trash are purged, a day after they were listed; 0 means never
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
     permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
     agents: dict[str, Any] = field(default_factory=dict)  #: `[agents.NAME]`: command, env, pass, auth
@@ -87,6 +88,13 @@ def inherited(names: Sequence[str], environ: Mapping[str, str] | None = None) ->
     return {key: value for key, value in env.items() if key in names or (starts and key.startswith(starts))}
 
 
+def secrets_in(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return values of the environment that are secrets by their names, each with its name: taken out of exports."""
+    env = os.environ if environ is None else environ
+    ends = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS")
+    return {value: name for name, value in env.items() if name.upper().endswith(ends) and len(value) >= 8}
+
+
 def _read(file: Path) -> dict[str, Any]:
     import tomllib
 
@@ -94,6 +102,8 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file}: {error}", "correct the file or move it away") from error
+    for name in [name for name, value in values.items() if isinstance(value, dict)]:  # trash.expire_days
+        values |= {f"{name}_{key}": value for key, value in values.pop(name).items()}
     known = {f.name: f for f in fields(Config)}
     defaults = Config(home=Path())
     for name, value in values.items():

@@ -48,7 +48,7 @@ class Preset:
     title: str
     command: tuple[str, ...]
     package: str = ""  #: of npm
-    version: str = ""  #: the one P8 is tested with
+    version: str = ""  #: the one P8 names, so that nothing changes under it
     auth: str = ""  #: the protocol's sign-in method that takes a key from the environment
     keys: tuple[str, ...] = ()  #: variables in which it takes a key; passed on only where the settings name them
     sign_in: str = ""  #: how the person signs in without a key

@@ -100,6 +100,7 @@ class Wire:
         self._asked = asked
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._process: asyncio.subprocess.Process | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
         self._lines: _Lines | None = None
         self._connection: Any = None
         self._closing = threading.Lock()
@@ -131,17 +132,23 @@ class Wire:
         try:
             self._loop.run_forever()
         finally:
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self._loop.close()
 
     async def _start(self) -> None:
         from acp.connection import Connection
 
         launch = self._launch
-        self._process = await asyncio.create_subprocess_exec(
-            *launch.argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, env=dict(launch.env), cwd="/" if launch.outside else launch.cwd or None,
-            start_new_session=True,
+        # What create_subprocess_exec does; but what is made here has to be closed here, before the loop is.
+        self._transport, protocol = await self._loop.subprocess_exec(
+            lambda: asyncio.subprocess.SubprocessStreamProtocol(1 << 20, self._loop), *launch.argv,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=dict(launch.env), cwd="/" if launch.outside else launch.cwd or None, start_new_session=True,
         )  # fmt: skip
+        self._process = asyncio.subprocess.Process(self._transport, protocol, self._loop)
         self._lines = _Lines(self._process)
         self._reader = asyncio.ensure_future(self._read_stderr(self._process))
         self._connection = Connection(self._handle, self._lines)
@@ -304,6 +311,8 @@ class Wire:
         self._reader.cancel()
         with contextlib.suppress(Exception):
             await self._connection.close()
+        assert self._transport is not None
+        self._transport.close()
 
 
 def _is_there(group: int) -> bool:

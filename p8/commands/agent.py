@@ -37,11 +37,11 @@ def agent_list(app: App, args: Namespace) -> Result:
         wrong = info.name in app.config.agents and not info.ready
         preset = agents.get(info.name) if not wrong or info.note.startswith("not installed") else None
         version = agents.version(preset) if preset else ""
-        tested = preset.version if preset else ""
-        rows.append(("●" if info.ready else "○", info.name, version, tested, info.note))
+        pinned = preset.version if preset else ""
+        rows.append(("●" if info.ready else "○", info.name, version, pinned, info.note))
         data.append({"name": info.name, "title": info.title, "ready": info.ready, "version": version,
-                     "tested": tested, "note": info.note})  # fmt: skip
-    return Result(data, (Table(("", "AGENT", "VERSION", "TESTED", "NOTE"), tuple(rows)),))
+                     "pinned": pinned, "note": info.note})  # fmt: skip
+    return Result(data, (Table(("", "AGENT", "INSTALLED", "PINNED", "NOTE"), tuple(rows)),))
 
 
 @command("agent show", "Show how an agent is started, what it may do unasked, and what it is given.",
@@ -57,10 +57,10 @@ def agent_show(app: App, args: Namespace) -> Result:
     about = getattr(app.assistant, "about", {}) if app.model == preset.name else {}
     fields = [
         ("command", " ".join(preset.command)), ("program", agents.program(preset) or "not found"),
-        ("version", agents.version(preset)), ("tested with", preset.version), ("installed by", preset.install),
+        ("version", agents.version(preset)), ("pinned at", preset.version), ("installed by", preset.install),
         ("runs", f"in {place[0][-1]}, at {place[1]}" if place else "on the host, in the session's directory"),
         ("says it is", " ".join(str(about[key]) for key in ("title", "name", "version") if about.get(key))),
-        ("may", f"what you are asked: {app.config.permissions}" + "".join(f"; {rule}" for rule in rules)),
+        ("permissions", "; ".join([app.config.permissions, *rules])),
         ("is given", ", ".join(given) or "no keys"),
         ("takes a key in", f"{', '.join(preset.keys)}: name one under pass in [agents.{preset.name}]"
          if preset.keys and not given else ""),
@@ -68,7 +68,7 @@ def agent_show(app: App, args: Namespace) -> Result:
     ]  # fmt: skip
     data = {
         "name": preset.name, "title": preset.title, "command": list(preset.command), "package": preset.package,
-        "tested": preset.version, "version": agents.version(preset), "program": agents.program(preset),
+        "pinned": preset.version, "version": agents.version(preset), "program": agents.program(preset),
         "given": given, "standing": rules,
     }  # fmt: skip
     return Result(data, (Card(preset.title, tuple((k, v) for k, v in fields if v)),))

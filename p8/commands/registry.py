@@ -159,7 +159,7 @@ class Result(NamedTuple):
     data: Any = None
     views: tuple[View, ...] = ()
     effect: Effect | None = None
-    status: int = 0  #: the process status in the shell
+    status: int = 0  #: of the process, where the command did what it was told and what it found is not well
 
 
 Run = Callable[["App", "Namespace"], Result]
@@ -241,9 +241,13 @@ def command(
 BUILT_IN = {
     "agent": "agent",
     "checkpoint": "checkpoint files", "rewind": "files",
+    "import": "transfer",
+    "doctor": "doctor",
+    "export": "export",
     "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
     "instance": "instance", "image": "engine", "watch": "engine", "shell-init": "engine", "log": "engine",
     "model": "model",
+    "project": "project",
     "search": "talk", "history": "talk", "retry": "talk",
     "session": "session forks plan", "sess": "session forks plan", "resume": "session",
     "remember": "memory", "recall": "memory", "forget": "memory",

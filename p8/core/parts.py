@@ -16,6 +16,7 @@ from p8.errors import P8Error
 from p8.model import Kind
 
 ENDED = {"completed", "failed"}
+QUESTION = ("id", "title", "kind", "scope", "choices", "answer", "by")
 BRIEF = ("id", "title", "kind", "status")
 
 
@@ -51,9 +52,12 @@ class Parts:
         elif chunk.kind is ChunkKind.TOOL:
             self._flush()
             self._tool(chunk.data)
-        elif chunk.kind in {ChunkKind.PLAN, ChunkKind.PERMISSION}:
+        elif chunk.kind is ChunkKind.PLAN:
             self._flush()
             self._record(chunk.kind, chunk.data)
+        elif chunk.kind is ChunkKind.PERMISSION:  # what it is about stands in the tool call of the same id
+            self._flush()
+            self._record(chunk.kind, {key: chunk.data[key] for key in QUESTION if key in chunk.data})
 
     def _tool(self, data: dict[str, Any]) -> None:
         key = str(data.get("id", ""))

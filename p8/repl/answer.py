@@ -104,11 +104,12 @@ class Answer:
             self._screen.write("\n")
 
     def _tool(self, data: dict[str, Any]) -> None:
-        """Draw a tool call when it has a title, and again when it has failed."""
+        """Draw a tool call when it is known what it is about, and again when it has failed."""
         tool = self._tools.setdefault(str(data.get("id", "")), {})
         tool.update(data)
         title = escape(str(tool.get("title", "")), lines=False)
-        if title and tool.get("drawn") != title:
+        known = tool.get("status") != "pending" or any(tool.get(key) for key in ("input", "content", "locations"))
+        if title and known and tool.get("drawn") != title:
             tool["drawn"] = title
             self._settle()
             self._screen.line(clip(f"⚙ {title}", self._screen.width - 1), "dim")
@@ -129,7 +130,7 @@ class Answer:
 
         self._settle()
         for line, style in preview(question):
-            self._screen.line(clip(escape(line, lines=False), self._screen.width - 1), style)
+            self._screen.line(clip(escape(line.expandtabs(4)), self._screen.width - 1), style)
         scope = str(question.get("scope", ""))
         offered = {
             Decision.ONCE: ("Yes, this once", ""),

@@ -63,6 +63,8 @@ class ReplCompleter(Completer):
             kinds = {arg.complete for arg in registry.commands[path].args if arg.complete}
             options = [arg.name for arg in registry.commands[path].args if arg.name.startswith("--")]
             yield from self._values(kinds, " ".join(words), options)
+            if "path" in kinds:
+                yield from self._path(words[-1])
 
     def _values(self, kinds: set[str], typed: str, options: list[str]) -> Iterator[Completion]:
         values: list[tuple[str, str]] = [(option, "") for option in options if typed.startswith("-")]

@@ -103,6 +103,14 @@ def parts(home: Path, part: str) -> list[dict[str, Any]]:
     return [data for data in entries(home, "part") if data["part"] == part]
 
 
+def answered(home: Path, seconds: float = 10.0) -> dict[str, Any]:
+    """The newest answer, as soon as it is recorded."""
+    until = time.monotonic() + seconds
+    while entries(home, "message")[-1]["role"] != "assistant" and time.monotonic() < until:
+        time.sleep(0.1)
+    return entries(home, "message")[-1]
+
+
 def pids(state: Path) -> list[int]:
     return [int(line.split()[1]) for line in (state / "log").read_text().splitlines() if line.startswith("start")]
 
@@ -196,7 +204,7 @@ def test_a_real_agent_goes_on_after_p8_was_killed(
     one.wait("›")
     one.line("remember the number seven")
     one.wait("You said: remember the number seven", 90)
-    session = entries(home, "message")[-1]["agent_session"]["session"]
+    session = answered(home)["agent_session"]["session"]
     assert any("claude" in line for line in working_in(project))
     one.process.kill(signal.SIGKILL)
     one.end()
@@ -260,7 +268,7 @@ def test_ctrl_c_while_it_works_and_while_it_asks(start: Start, told: Path, home:
     one.wait("May it? Edit a.txt")
     one.send("\x03")
     one.pump(0.3)
-    one.line("say still here", "still here")
+    one.line("say still here", "\nstill here")
     one.line("/quit", "Saved")
     one.end()
 
@@ -287,7 +295,7 @@ def test_sigterm_while_it_asks_saves_and_leaves(start: Start, told: Path, home: 
 def test_one_that_dies_costs_a_line_and_the_next_answer_starts_it_again(start: Start, told: Path, home: Path) -> None:
     one = start()
     one.wait("›")
-    one.line("say before", "before")
+    one.line("say before", "\nbefore")
     one.line("die")
     screen = one.wait("✗ tester ended with status 3: Error: out of cheese", 30)
     assert "half" in screen
@@ -343,9 +351,9 @@ def test_agents_are_listed_with_their_pinned_versions(told: Path, project: Path)
     listed = {row["name"]: row for row in json.loads(p8("agent", "list", "--json").stdout)}
     assert list(listed) == ["claude", "codex", "gemini", "qwen", "opencode", "tester"]
     assert listed["tester"]["ready"] is True
-    assert all(listed[name]["tested"] for name in ("claude", "codex", "gemini", "qwen", "opencode"))
+    assert all(listed[name]["pinned"] for name in ("claude", "codex", "gemini", "qwen", "opencode"))
     shown = p8("agent", "show", "codex").stdout
-    assert f"npm install -g @agentclientprotocol/codex-acp@{listed['codex']['tested']}" in shown
+    assert f"npm install -g @agentclientprotocol/codex-acp@{listed['codex']['pinned']}" in shown
     unknown = p8("agent", "show", "nobody")
     assert unknown.returncode == 3
     assert "no agent is called 'nobody'" in unknown.stderr
