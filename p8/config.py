@@ -32,6 +32,7 @@ class Config:
     shell: str = "/bin/sh"  #: runs `!command`
     output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
     context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
+    memory_snapshot_s: float = 300.0  #: how often hot memories are written down
     color: bool = True  #: false with NO_COLOR or TERM=dumb
     snapshots: bool = True  #: keep the project's files around each command and agent that may change them
     snapshot_file_mb: int = 50  #: a larger file is left out of checkpoints, and named

@@ -75,7 +75,17 @@ class Card(NamedTuple):
     fields: tuple[tuple[str, str], ...]
 
 
-View = Text | Markdown | Table | Card
+class Plot(NamedTuple):
+    """Numbers as a picture: bars by label, or lines over one axis whose ends are the first and the last label."""
+
+    title: str
+    kind: str  #: "bars" or "lines"
+    labels: tuple[str, ...]
+    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars take the first
+    unit: str = ""
+
+
+View = Text | Markdown | Table | Card | Plot
 
 
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
@@ -239,7 +249,9 @@ BUILT_IN = {
     "model": "model",
     "project": "project",
     "search": "talk", "history": "talk", "retry": "talk",
-    "session": "session forks", "sess": "session forks", "resume": "session",
+    "session": "session forks plan", "sess": "session forks plan", "resume": "session",
+    "remember": "memory", "recall": "memory", "forget": "memory",
+    "stats": "stats", "context": "context", "handoff": "handoff", "view": "view",
 }  # fmt: skip
 
 

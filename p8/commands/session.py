@@ -150,7 +150,7 @@ def _listed(app: App, args: Namespace) -> Result:
 
 
 @command("session new", "Begin a new session; the current one is paused.", Arg("title", "its title", nargs="*"),
-         doors=("repl",), aliases=("sess new", "session start"), examples=("session new Fix the parser",))  # fmt: skip
+         doors=("repl",), aliases=("sess new",), examples=("session new Fix the parser",))  # fmt: skip
 def session_new(app: App, args: Namespace) -> Result:
     """Begin a session."""
     if app.sessions.current is not None:

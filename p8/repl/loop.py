@@ -357,12 +357,15 @@ class Repl:
         with self._running(cancel), Answer(self.screen, cancel) as shown:
             for chunk in run_turn(
                 app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s, permissions=app.permissions,
-                ask=shown.ask if self.screen.is_terminal else None,
+                context=app.conversation, ask=shown.ask if self.screen.is_terminal else None,
             ):  # fmt: skip
                 shown.take(chunk)
         self.status.tokens += shown.tokens
         if cancel.is_set():
             self.screen.line("Stopped; what came is kept. /retry asks again.", "dim")
+        with self._kept():
+            for checkpoint in app.after_turn():
+                self.screen.line(f"◆ {checkpoint.name}", "dim")
 
     def _shell(self, line: str) -> None:
         from p8.repl import shell
