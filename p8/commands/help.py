@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from p8.app import App
 
 KEYS = (
-    ("Enter", "send"), ("Alt-Enter, Ctrl-J", "new line"), ("!command", "run it in the shell, recorded"),
+    ("Enter", "send"), ("Alt-Enter", "new line"), ("!command", "run it in the shell, recorded"),
     ("Up, Down, Ctrl-R", "earlier lines"), ("Tab", "complete"), ("Ctrl-C", "stop the answer; clear the line"),
     ("Ctrl-D", "leave; everything is saved"), ("//text", "say something that begins with a slash"),
 )  # fmt: skip

@@ -23,6 +23,7 @@ def bindings(screen: Screen) -> KeyBindings:
     empty = {"count": 0}
 
     @keys.add("enter")
+    @keys.add("c-j")  # what Enter was, typed while something still ran
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if not goes_on(buffer.text):
@@ -33,7 +34,6 @@ def bindings(screen: Screen) -> KeyBindings:
         buffer.insert_text("\n")
 
     @keys.add("escape", "enter")
-    @keys.add("c-j")
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
