@@ -406,7 +406,7 @@ def _health_table(verdicts: Sequence[Verdict]) -> Table:
 
 @command("instance health", "Check whether instances are well: container, port, socket, health command.",
          Arg("words", "check [INSTANCE] | watch", "instance", "*"),
-         examples=("instance health check", "instance health check my-project-claude", "instance health watch"))  # fmt: skip
+         examples=("instance health check my-project-claude", "instance health watch"))  # fmt: skip
 def health(app: App, args: Namespace) -> Result:
     """Check some."""
     words = list(args.words) or ["check"]

@@ -26,7 +26,8 @@ LAYERS = [
 VENDORS = {
     "prompt_toolkit": "p8.repl", "rich": "p8.repl", "pysqlite3": "p8.store", "sqlite3": "p8.store",
     "sqlite_utils": "p8.store", "zstandard": "p8.store", "xxhash": "p8.store", "git": "p8.workspace",
-    "llm": "p8.assistants", "xllamacpp": "p8.assistants", "docker": "p8.containers", "yaml": "p8.containers", "msgspec": "p8.formats",
+    "llm": "p8.assistants", "xllamacpp": "p8.assistants", "docker": "p8.containers", "yaml": "p8.containers",
+    "msgspec": "p8.formats",
 }  # fmt: skip
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
 LAZY = {"rich", "git", "llm", "xllamacpp", "docker", "yaml", "zstandard", "sqlite_utils"}
