@@ -113,8 +113,13 @@ class Docker:
         except Exception as error:
             raise _translated(error, self.endpoint, what) from error
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether its containers can mount this machine's directories; asked once."""
+        return (self._engine or self.engine()).is_local
+
     def engine(self) -> Engine:
-        """Return what the engine is; asked once."""
+        """Return what the engine is; that it still answers is asked each time."""
         if self._engine is None:
             with self._asking() as api:
                 info, version = api.info(), api.version()
@@ -182,8 +187,7 @@ class Docker:
         return found
 
     def _check(self, spec: ContainerSpec) -> None:
-        engine = self._engine or self.engine()
-        if spec.mounts and not engine.is_local:
+        if not self.is_local and spec.mounts:
             raise ContainerError(
                 f"the engine at {self.endpoint} is on another machine: it cannot mount {spec.mounts[0].source}",
                 "synchronise the project instead",

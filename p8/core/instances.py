@@ -118,10 +118,9 @@ class InstanceManager:
             if others >= most:
                 raise Conflict(f"{others} instances are up, and max_instances is {most}", "stop one, or raise it")
 
-        with self._claimed(row, allowed):
-            self.store.instances.update(name, {"error": "", "template": template, "lost": False}, status="initializing")
-            instance = self._launch(self.roster.get(name), settings)
-            self._changed("started", instance)
+        with self._claimed(row, allowed, status="initializing") as before:
+            instance = self._launch(before, settings, template)
+        self._changed("started", instance)
         verdict = self._settle(instance, settings, wait_s) if wait_s else None
         return Started(self.roster.get(name), verdict, tuple(self._missing_tools(instance, settings)))
 
@@ -138,7 +137,7 @@ class InstanceManager:
             self.store.instances.update(instance.id, status="stopped")  # so that nobody takes its end for a fault
             self._clear(instance, 0.0 if force else 10.0)
             self.store.ports.release(instance.id)
-            self.store.instances.update(instance.id, {"pid": 0, "health": "", "lost": False}, container="")
+            self.store.instances.update(instance.id, {"pid": 0, "health": "", "lost": False}, container="", owner="")
         self._changed("stopped", instance)
         return self.roster.get(instance.id)
 
@@ -195,13 +194,13 @@ class InstanceManager:
             if found is None or found["status"] in {"stopped", "paused"}:
                 raise InvalidTransition(f"instance {instance_id} was stopped meanwhile", "")
 
-        with self._claimed({"id": instance.id}, allowed, "running"):
+        with self._claimed({"id": instance.id}, allowed, str(instance.status)):
             restarts = int(instance.meta.get("restarts", 0)) + 1
             self.store.instances.update(instance.id, {"restarts": restarts})
             if not self._revive(instance, state):
                 self._clear(instance, 2.0)
-                instance = self._launch(self.roster.get(instance.id), self.roster.settings_of(instance))
-            self._changed("recovered", instance)
+                self._launch(instance, self.roster.settings_of(instance))
+        self._changed("recovered", instance)
         return self.roster.get(instance.id)
 
     # what was left
@@ -312,18 +311,26 @@ class InstanceManager:
 
     @contextlib.contextmanager
     def _claimed(
-        self, row: dict[str, Any], allowed: Callable[[dict[str, Any] | None, int], None], failed: str = "error"
-    ) -> Iterator[None]:
-        """Keep everybody else from an instance meanwhile; what goes wrong is recorded, with the status `failed`."""
+        self,
+        row: dict[str, Any],
+        allowed: Callable[[dict[str, Any] | None, int], None],
+        failed: str = "error",
+        status: str = "",
+    ) -> Iterator[Instance]:
+        """
+        Keep everybody else from an instance meanwhile, and give it as it was.
+
+        The last update within gives the claim back (`owner=""`). What goes wrong is recorded with the status `failed`.
+        """
         name = row["id"]
         with self._lock:
             if name in self._at_work:
                 raise Conflict(f"instance {name} is being worked on", "wait a moment")
             self._at_work.add(name)
         try:
-            self.store.instances.claim(row, allowed)
+            before = self.store.instances.claim(row, allowed, status)
             try:
-                yield
+                yield instance_of(before)
             except BaseException as error:
                 said = error.message if isinstance(error, P8Error) else type(error).__name__
                 with contextlib.suppress(P8Error):
@@ -332,19 +339,18 @@ class InstanceManager:
                         self.store.ports.release(name)
                     self.roster.export()
                 raise
-            self.store.instances.update(name, owner="")
         finally:
             with self._lock:
                 self._at_work.discard(name)
 
-    def _launch(self, instance: Instance, settings: Settings) -> Instance:
-        """Make the container and record it."""
+    def _launch(self, instance: Instance, settings: Settings, template: str = "") -> Instance:
+        """Make the container, record it and give the claim back."""
         image = self._image_of(instance.mode, settings)
         places = self._places(instance.id)
         user = blueprint.user_of(instance.project_path, settings.user)
         blueprint.prepare(places, user)
         networking = settings.networking
-        ports = Ports(self.store.ports, is_free if self.runtime.engine().is_local else lambda _port: True)
+        ports = Ports(self.store.ports, is_free if self.runtime.is_local else lambda _port: True)
         avoid: set[int] = set()
         for attempt in range(TRIES):
             preferred = networking.preferred_port or instance.port
@@ -365,15 +371,24 @@ class InstanceManager:
                     raise
         meta = {
             "pid": container.pid, "socket": str(places.socket), "image": image, "error": "", "health": "",
-            "lost": False,
+            "lost": False, "template": template or instance.meta.get("template", ""),
             "memory_limit": quantities.show_memory(settings.resources.memory_bytes),
             "cpu_limit": quantities.show_cpus(settings.resources.cpus), "memory_usage": "", "cpu_usage": "",
             "config": settings.ai_of(instance.mode),
         }  # fmt: skip
         self.store.instances.update(
-            instance.id, meta, container=container.id, port=port, started=container.started_us, status="running"
+            instance.id,
+            meta,
+            container=container.id,
+            port=port,
+            started=container.started_us,
+            status="running",
+            owner="",
         )
-        return self.roster.get(instance.id)
+        return instance._replace(
+            container=container.id, port=port, started_us=container.started_us, status=InstanceStatus.RUNNING,
+            meta={**instance.meta, **meta},
+        )  # fmt: skip
 
     def _labels(self, instance: Instance, port: int) -> Mapping[str, str]:
         return {
@@ -441,6 +456,7 @@ class InstanceManager:
             {"pid": container.pid, "error": "", "lost": False},
             started=container.started_us,
             status="running",
+            owner="",
         )
         return True
 
