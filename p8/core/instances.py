@@ -159,12 +159,14 @@ class InstanceManager:
         wanted = InstanceStatus.RUNNING if paused else InstanceStatus.PAUSED
         if instance.status is not wanted:
             raise InvalidTransition(f"instance {instance.id} is {instance.status}", f"it must be {wanted} for that")
-        self.store.instances.update(instance.id, status="paused" if paused else "running")
+        if paused:  # recorded before and taken back after, so that nobody takes it for a fault
+            self.store.instances.update(instance.id, status="paused")
         try:
             self.runtime.act(instance.container, "pause" if paused else "unpause")
         except ContainerError:
             self.store.instances.update(instance.id, status=str(instance.status))
             raise
+        self.store.instances.update(instance.id, status="paused" if paused else "running")
         self._changed("paused" if paused else "resumed", instance)
         return self.roster.get(instance.id)
 
@@ -202,6 +204,11 @@ class InstanceManager:
                 self._launch(instance, self.roster.settings_of(instance))
         self._changed("recovered", instance)
         return self.roster.get(instance.id)
+
+    def is_busy(self, row: dict[str, Any]) -> bool:
+        """Return whether this or another living process is at work on the instance of a row."""
+        with self._lock:
+            return row["id"] in self._at_work or self.store.instances.busy(row)
 
     # what was left
 
