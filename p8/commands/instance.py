@@ -339,7 +339,7 @@ def config(app: App, args: Namespace) -> Result:
     manager, one = app.instances, app.instances.roster.get(words[0])
     if verb == "get":
         value = manager.files.value(manager.roster.settings_of(one), words[1])
-        shown = value if isinstance(value, str) else _yaml(value).strip()
+        shown = value if isinstance(value, str) else _yaml(value).removesuffix("...\n").strip()
         return Result(value, (Text(shown),))
     template = str(one.meta.get("template") or one.mode)
     if verb == "set":

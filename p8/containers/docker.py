@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -97,6 +98,7 @@ class Docker:
         options = _options(self._address)
         self.endpoint = options.get("base_url") or "unix:///var/run/docker.sock"
         try:
+            _knock(self.endpoint)
             client = docker.APIClient(**options, version="auto", timeout=CONNECT_S, max_pool_size=POOL)
         except Exception as error:
             raise _translated(error, self.endpoint) from error
@@ -440,6 +442,14 @@ def _is_so_already(error: Any) -> bool:
         error.status_code in {304, 409}
         and bool(re.search(r"is not running|is not paused|already paused|already in progress|not running", said))
     ) or (error.status_code == 500 and bool(re.search("is not paused|is already paused", said)))
+
+
+def _knock(endpoint: str) -> None:
+    """See that a local engine listens at all; the SDK would leave a socket open where it does not. Raises OSError."""
+    if endpoint.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.settimeout(CONNECT_S)
+            tried.connect(endpoint.removeprefix("unix://"))
 
 
 def _options(address: Address) -> dict[str, Any]:

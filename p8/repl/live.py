@@ -190,7 +190,7 @@ def _joined(channel: Channel, screen: Screen) -> bool:
     before = signal.signal(signal.SIGWINCH, resized)
     reader = threading.Thread(target=show, name="p8-output", daemon=True)
     try:
-        tty.setraw(inside)
+        tty.setraw(inside, termios.TCSADRAIN)  # what was typed ahead is the program's
         reader.start()
         return _typed(channel, inside, wake_r, over)
     finally:
