@@ -86,6 +86,8 @@ def start(app: App, args: Namespace) -> Result:
     ]
     if made.verdict is not None and not made.verdict.healthy:
         views.append(Text(f"but {', '.join(made.verdict.reasons)}", "warning"))
+    if getattr(args, "door", "") == "repl":
+        app.look_after()
     if args.attach:
         return attached(app, one.id, ())._replace(views=tuple(views))
     return Result({**one.to_dict(), "warnings": list(made.warnings)}, tuple(views))

@@ -276,3 +276,29 @@ def test_build_shows_how_far_it_is_and_fails_with_the_last_words(project: Path, 
     assert "p8-session:base" in done.stderr
     shown = json.loads(good(project, "image", "--json", program=P8))
     assert shown["images"][IMAGE].startswith("sha256:")
+
+
+def test_the_repl_tells_what_happens_to_its_instances(project: Path, home: Path) -> None:
+    one = Terminal(home, project, PYTHONPATH=f"{Path(__file__).parents[2]}:{Path(__file__).parents[1]}")
+    one.wait("›")
+    one.line("/instance start my-project shell", "my-project-shell is up")
+    container = json.loads(good(project, "show", "my-project-shell", "--json"))["container_id"]
+    one.pump(1.0)
+    client().containers.get(container).kill()
+    one.wait("my-project-shell is unhealthy")
+    one.wait("my-project-shell is well again")
+    one.line("/instance attach my-project-shell", "attached to my-project-shell")
+    one.line("echo in-$((40+2))", "in-42")
+    one.send("exit\r")
+    one.line("back again", "You said: back again")
+    one.line("/quit")
+    assert one.end() == 0
+    one.close()
+
+    two = Terminal(home, project, PYTHONPATH=f"{Path(__file__).parents[2]}:{Path(__file__).parents[1]}")
+    two.wait("›")
+    two.pump(2.0)
+    container = json.loads(good(project, "show", "my-project-shell", "--json"))["container_id"]
+    client().containers.get(container).kill()
+    two.wait("my-project-shell is well again")
+    two.close()
