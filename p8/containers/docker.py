@@ -490,7 +490,8 @@ def _healthcheck(health: Health | None) -> dict[str, Any] | None:
 def _mount(mount: Mount) -> dict[str, Any]:
     from docker.types import Mount as Bind
 
-    return dict(Bind(mount.target, str(mount.source), type="bind", read_only=mount.read_only, propagation="rprivate"))
+    source = str(mount.source.resolve())  # as it was checked
+    return dict(Bind(mount.target, source, type="bind", read_only=mount.read_only, propagation="rprivate"))
 
 
 def _translated(error: Exception, endpoint: str, what: str = "") -> ContainerError:

@@ -98,6 +98,8 @@ class InstanceManager:
         name = instance_id or slug(project_name, mode)
         if not ID.fullmatch(name):
             raise UsageError(f"not an instance id: {name[:80]!r}", "letters, digits, - and _; at most 63")
+        if not ID.fullmatch(mode):
+            raise UsageError(f"not a mode: {mode[:80]!r}", f"one of {', '.join(templates.MODES)}")
         standing = self.store.instances.get(name)
         if standing is not None:
             self._refresh(instance_of(standing))
@@ -243,7 +245,10 @@ class InstanceManager:
             return ""
         if instance is not None and self.store.instances.busy(self.store.instances.get(name) or {"owner": ""}):
             return ""
-        if container.state not in {State.RUNNING, State.PAUSED} or (instance is not None and instance.container in ids):
+        left = container.state not in {State.RUNNING, State.PAUSED}
+        if left or (instance is not None and instance.container in ids):
+            if not self.files.everywhere().auto_cleanup:
+                return f"container {container.name} is left over of {name}"
             self.runtime.act(container.id, "remove")
             return f"removed container {container.name}, left over of {name}"
         port = int(container.labels.get(base.PORT) or 0)
@@ -296,9 +301,8 @@ class InstanceManager:
             )
         settings = self.roster.settings_of(instance)
         words = command or settings.attach or templates.attach_command(instance.mode)
-        return self.runtime.open(
-            instance.container, words, tty=tty, environment={"TERM": "xterm-256color"} if tty else {}
-        )
+        terminal = {"TERM": "xterm-256color", **self._environment(("TERM", "COLORTERM"))} if tty else {}
+        return self.runtime.open(instance.container, words, tty=tty, environment=terminal)
 
     def logs(self, instance_id: str, tail: int | None, follow: bool = False) -> Iterator[bytes]:
         """Return what an instance's program has printed. Raises InvalidTransition where it has no container."""

@@ -13,6 +13,7 @@ from p8.containers.base import ContainerSpec, EngineDown, State
 from p8.core.instances import InstanceManager
 from p8.core.roster import InstanceStatus
 from p8.core.session_container import sweep
+from p8.core.supervisor import DaemonLock, Supervisor, daemon_pid
 from p8.errors import Conflict, ContainerError, InvalidTransition, NotFound, UsageError
 from p8.store.leases import this_process
 from p8.store.manager import PersistenceManager
@@ -261,6 +262,40 @@ def test_session_containers_of_dead_processes_are_removed(runtime: FakeRuntime) 
 
     assert sweep(runtime) == 1
     assert {one.name for one in runtime.containers.values()} == {"mine", "elsewhere", "odd"}
+
+
+def test_what_is_left_over_can_be_kept(
+    instances: InstanceManager, project: Path, runtime: FakeRuntime, home: Path
+) -> None:
+    one = started(instances, project)
+    (home / "configs" / "default.yml").write_text("global:\n  auto_cleanup: false\n")
+    twin = runtime.containers[one.container]._replace(id="b" * 64, name="twin")
+    runtime.containers[twin.id] = twin
+
+    assert instances.reconcile() == ["container twin is left over of project-a-shell"]
+    assert twin.id in runtime.containers
+
+
+def test_a_repl_passes_on_what_the_process_that_does_the_work_wrote(
+    instances: InstanceManager, project: Path, home: Path, store: PersistenceManager
+) -> None:
+    started(instances, project)
+    heard: list[str] = []
+    store.bus.subscribe(lambda change: heard.append(str(change.data.get("text"))))
+    supervisor = Supervisor(instances, lambda: {"project-a-shell"})
+    daemon = DaemonLock(home)
+    assert len(supervisor._targets()) == 1
+    assert daemon.acquire()
+    assert daemon_pid(home) == os.getpid()
+    supervisor._asked_daemon = 0.0
+    for name in ("project-a-shell", "other-shell"):
+        data = {"alert": "HIGH_CPU", "instance": name}
+        instances.files.log.write(store.clock(), "warning", "instances", f"HIGH_CPU: {name} uses much", data)
+
+    assert supervisor._targets() == []
+    assert heard == ["HIGH_CPU: project-a-shell uses much"]
+    daemon.release()
+    assert daemon_pid(home) == 0
 
 
 def test_names_are_found_by_part_and_project(instances: InstanceManager, project: Path) -> None:
