@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from p8.core.projects import Projects
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
+    from p8.core.supervisor import Supervisor
     from p8.core.transfer import Transfer
     from p8.core.trash import Trash
     from p8.core.ui import UiState
@@ -67,6 +68,7 @@ class App:
         self._project: Project | None = None
         self._loading: threading.Thread | None = None
         self._noted: tuple[str, Path, GitState] | None = None
+        self._supervisor: Supervisor | None = None
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
 
@@ -287,6 +289,19 @@ class App:
                 self._noted = noted
                 reality.note_place(self.sessions, *noted[1:])
 
+    def look_after(self) -> None:
+        """Look after this project's instances in the background, where there are any and no process does so for all."""
+        if self._supervisor is not None or not self._own_instances():
+            return
+        from p8.core.supervisor import Supervisor
+
+        self._supervisor = Supervisor(self.instances, self._own_instances)
+        threading.Thread(target=self._supervisor.run, name="p8-supervisor", daemon=True).start()
+
+    def _own_instances(self) -> set[str]:
+        places = {str(self.directory), self.project.root}
+        return {one.id for one in self.instances.roster.all() if str(one.project_path) in places}
+
     def settle_project(self) -> None:
         """Work out the project and say so of the current session, if it does not know it yet."""
         project = self.project
@@ -417,6 +432,8 @@ class App:
             self._assistant.close()
         if "memories" in self.__dict__:
             self.memories.close()
+        if self._supervisor is not None:
+            self._supervisor.stop()
         if "container" in self.__dict__:
             self.container.stop()
         if "runtime" in self.__dict__:

@@ -167,6 +167,8 @@ class Repl:
         with contextlib.suppress(Exception):
             if self.screen.color:
                 import rich.markdown  # noqa: F401
+            if (self.app.config.home / "registry.json").exists():
+                self.app.look_after()
 
     def _read(self) -> str | None:
         """Return the next line; None when the person, or the terminal, has gone."""
