@@ -66,7 +66,11 @@ class App:
     @cached_property
     def store(self) -> PersistenceManager:
         """Where everything is kept."""
-        return PersistenceManager(self.config.home, self.bus, self._background)
+        from p8.core.log import notes_down
+
+        store = PersistenceManager(self.config.home, self.bus, self._background)
+        self.bus.subscribe(notes_down(store))
+        return store
 
     @cached_property
     def sessions(self) -> SessionManager:
@@ -175,6 +179,13 @@ class App:
         if session is not None and not session.metadata.get("project"):
             with contextlib.suppress(P8Error):
                 self.sessions.annotate(project=project.id, project_name=project.name)
+
+    def note_error(self, error: P8Error) -> None:
+        """Record an error that the person was shown, where anything is recorded yet."""
+        from p8.core.log import note_error
+
+        if self.sessions.current is not None:
+            note_error(self.store, error, self.sessions.current.session_id)
 
     # models
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from p8.app import App
-    from p8.commands.registry import Result
+    from p8.commands.registry import Follow, Result
     from p8.errors import P8Error
     from p8.repl.screen import Screen
 
@@ -174,7 +174,7 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    from p8.commands.registry import Choose, Confirm, Table
+    from p8.commands.registry import Choose, Confirm, Follow, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
@@ -185,6 +185,8 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
             screen.line("Nothing was done.", "dim")
             return 0
         return _command(app, app.registry.split(result.effect.command), as_json)
+    if isinstance(result.effect, Follow):
+        return _follow(result.effect, screen, as_json)
     if as_json:
         import orjson
 
@@ -193,6 +195,19 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     screen.draw(*result.views)
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
+    return 0
+
+
+def _follow(effect: Follow, screen: Screen, as_json: bool) -> int:
+    """Print what comes, a line each, until the reader or the person stops it."""
+    import orjson
+
+    for data, line in effect.events:
+        if as_json:
+            sys.stdout.write(orjson.dumps(data, default=str).decode() + "\n")
+            sys.stdout.flush()
+        else:
+            screen.line(line)
     return 0
 
 

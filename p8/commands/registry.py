@@ -10,7 +10,7 @@ against its declared arguments, call it, and differ only in how they ask and how
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -30,7 +30,8 @@ class Arg(NamedTuple):
     """
     One argument of a command, in argparse's terms.
 
-    `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag" or nothing.
+    `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag", "action", "project",
+    "setting" (of the screen) or nothing.
     """
 
     name: str  #: "title", or "--id" for an option
@@ -110,6 +111,20 @@ class Switched(NamedTuple):
     draft: str = ""  #: what the next line begins with
 
 
+class RunLines(NamedTuple):
+    """Do these lines as if they were typed (`!command`, `/command`), each only after the one before went well."""
+
+    lines: tuple[str, ...]
+    about: dict[str, Any]  #: recorded with each execution
+    session: str = ""  #: in the shell: record it in this session instead of a new one
+
+
+class Follow(NamedTuple):
+    """Show what comes, each as JSON and as a line for a person, until the person stops it."""
+
+    events: Iterator[tuple[dict[str, Any], str]]
+
+
 class Retry(NamedTuple):
     """Ask the assistant again for the last message."""
 
@@ -118,7 +133,7 @@ class Quit(NamedTuple):
     """Leave the REPL."""
 
 
-Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit
+Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit
 
 
 class Result(NamedTuple):
@@ -208,7 +223,7 @@ def command(
 BUILT_IN = {
     "session": "session forks", "sess": "session forks", "resume": "session", "checkpoint": "checkpoint files",
     "rewind": "files", "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help",
-    "quit": "help", "exit": "help", "q": "help", "settings": "help",
+    "quit": "help", "exit": "help", "q": "help", "settings": "help", "log": "log",
 }  # fmt: skip
 
 

@@ -250,6 +250,7 @@ class Repl:
             self._held(error)
         except P8Error as error:
             self.screen.error(error)
+            self.app.note_error(error)
 
     # what is typed
 

@@ -27,9 +27,10 @@ VENDORS = {
     "prompt_toolkit": "p8.repl", "rich": "p8.repl", "pysqlite3": "p8.store", "sqlite3": "p8.store",
     "sqlite_utils": "p8.store", "zstandard": "p8.store", "xxhash": "p8.store", "git": "p8.workspace",
     "llm": "p8.assistants", "xllamacpp": "p8.assistants", "docker": "p8.containers", "msgspec": "p8.formats",
+    "yaml": "p8.formats",
 }  # fmt: skip
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
-LAZY = {"rich", "git", "llm", "xllamacpp", "docker", "zstandard", "sqlite_utils"}
+LAZY = {"rich", "git", "llm", "xllamacpp", "docker", "zstandard", "sqlite_utils", "yaml"}
 
 
 def modules() -> dict[str, Path]:
