@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.core.checkpoints import Checkpoints
+    from p8.core.cleanup import Cleanup
     from p8.core.files import Files
+    from p8.core.portfolio import Portfolio
     from p8.core.projects import Projects
+    from p8.core.removal import Removal
     from p8.core.sessions import SessionManager
 
 
@@ -55,6 +58,8 @@ class App:
         self._lock = threading.Lock()
         self._project: Project | None = None
         self._noted: tuple[str, Path, GitState] | None = None
+        self._again: threading.Timer | None = None
+        self._closed = False
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
 
@@ -85,6 +90,29 @@ class App:
         from p8.core.projects import Projects
 
         return Projects(self.store)
+
+    @cached_property
+    def portfolio(self) -> Portfolio:
+        """All of them."""
+        from p8.core.portfolio import Portfolio
+
+        return Portfolio(self.sessions, self.config.max_projects, self.config.project_cleanup_after_days)
+
+    @cached_property
+    def removal(self) -> Removal:
+        """Their way into the trash and out of it."""
+        from p8.core.removal import Removal
+
+        return Removal(self.portfolio, self.sessions)
+
+    @cached_property
+    def cleanup(self) -> Cleanup:
+        """What becomes of those that nobody uses."""
+        from p8.core.cleanup import Calendar, Cleanup
+
+        config = self.config
+        calendar = Calendar(config.project_cleanup_after_days, config.project_cleanup_warning_days)
+        return Cleanup(self.portfolio, self.removal, calendar, config.project_cleanup, config.project_cleanup_every_s)
 
     @cached_property
     def checkpoints(self) -> Checkpoints:
@@ -187,6 +215,16 @@ class App:
         if self.sessions.current is not None:
             note_error(self.store, error, self.sessions.current.session_id)
 
+    def look_after_projects(self) -> None:
+        """Note that the project is in use, and clean up what is due; again and again, for as long as this app lives."""
+        with contextlib.suppress(P8Error):
+            self.portfolio.touch(self.project.id)
+            self.cleanup.look(self.project.id)
+        if self.config.project_cleanup and not self._closed:
+            self._again = threading.Timer(max(self.config.project_cleanup_every_s, 60.0), self.look_after_projects)
+            self._again.daemon = True
+            self._again.start()
+
     # models
 
     @property
@@ -244,10 +282,17 @@ class App:
 
     def close(self) -> None:
         """Pause the current session, save, let go of everything. Safe to call twice."""
+        self._closed = True
+        if self._again is not None:
+            self._again.cancel()
         if self._assistant is not None:
             self._assistant.close()
         if "sessions" in self.__dict__:
             self.note_place()
+            if self._project is not None and self._project.workspace and self.sessions.current is not None:
+                with contextlib.suppress(P8Error):
+                    self.sessions.pause_session()
+                self.portfolio.settle(self._project.id)
             self.sessions.close()
         elif "store" in self.__dict__:
             self.store.close()

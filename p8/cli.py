@@ -279,6 +279,8 @@ def _values(app: App, before: list[str]) -> list[str]:
     options = [arg.name for arg in command.args if arg.name.startswith("--")] + ["--json", "--help"]
     if "session" in kinds:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
+    if "project" in kinds:
+        return [*(row.project.id for row in app.portfolio.listed()), *options]
     if "model" in kinds:
         return [*(model.name for model in app.catalog.models()), *options]
     return options

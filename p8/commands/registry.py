@@ -223,7 +223,7 @@ def command(
 BUILT_IN = {
     "session": "session forks", "sess": "session forks", "resume": "session", "checkpoint": "checkpoint files",
     "rewind": "files", "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help",
-    "quit": "help", "exit": "help", "q": "help", "settings": "help", "log": "log",
+    "quit": "help", "exit": "help", "q": "help", "settings": "help", "log": "log", "project": "project",
 }  # fmt: skip
 
 

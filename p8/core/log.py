@@ -17,8 +17,8 @@ from p8.store.feed import START, Event
 from p8.store.manager import PersistenceManager
 
 POLL_S = 0.1
-#: notices that say that recording itself has trouble: an entry about them would meet the same trouble
-UNRECORDED = {"disk", "home"}
+#: notices that no entry is made of: recording itself has trouble, or each act has an entry of its own
+UNRECORDED = {"disk", "home", "projects", "trash of projects"}
 
 
 def note(store: PersistenceManager, what: str, **data: Any) -> None:

@@ -74,6 +74,8 @@ class ReplCompleter(Completer):
         if "model" in kinds:
             self._models = self._models or [m.name for m in self._app.catalog.models()]
             values += [(name, "") for name in self._models]
+        if "project" in kinds:
+            values += [(p.project.id, escape(p.project.name, lines=False)) for p in self._app.portfolio.listed()]
         if "command" in kinds:
             values += [(name, "") for name in self._app.registry.names("repl")]
         if "tag" in kinds:

@@ -163,6 +163,7 @@ class Repl:
         with contextlib.suppress(Exception):
             self.app.store.start()
             self.app.settle_project()
+            self.app.look_after_projects()
             self.app.files.look_after(self.app.config.snapshot_quota_mb << 20)
         with contextlib.suppress(Exception):
             if self.screen.color:
