@@ -22,6 +22,7 @@ from p8.store.manager import PersistenceManager
 if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
+    from p8.core.actions import Book
     from p8.core.checkpoints import Checkpoints
     from p8.core.cleanup import Cleanup
     from p8.core.files import Files
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from p8.core.projects import Projects
     from p8.core.removal import Removal
     from p8.core.sessions import SessionManager
+    from p8.core.suggest import Suggestions
 
 
 class App:
@@ -59,6 +61,7 @@ class App:
         self._project: Project | None = None
         self._noted: tuple[str, Path, GitState] | None = None
         self._again: threading.Timer | None = None
+        self._book: tuple[Path, Book] | None = None
         self._closed = False
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
@@ -132,6 +135,35 @@ class App:
             self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
             self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
         )  # fmt: skip
+
+    @property
+    def actions(self) -> Book:
+        """Quick actions, as their files are now."""
+        from p8.core.actions import Book
+        from p8.workspace import git
+
+        found = git.find(self.directory)
+        root = found.root if found is not None else self.directory
+        if self._book is None or self._book[0] != root or not self._book[1].is_current():
+            self._book = root, Book(self.config.home, root)
+        return self._book[1]
+
+    @cached_property
+    def suggestions(self) -> Suggestions:
+        """What may come next."""
+        from p8.core.suggest import Suggestions
+
+        def project() -> str:
+            return self._project.id if self._project is not None else ""
+
+        def checkpoint_us() -> int | None:
+            current = self.sessions.current
+            made = self.checkpoints.list(current.session_id) if current is not None else []
+            return made[0].created_us if made else None
+
+        return Suggestions(
+            self.sessions, lambda: self.actions, lambda: self.directory, project, checkpoint_us=checkpoint_us
+        )
 
     @cached_property
     def catalog(self) -> Catalog:

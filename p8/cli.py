@@ -174,7 +174,7 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    from p8.commands.registry import Choose, Confirm, Follow, Table
+    from p8.commands.registry import Choose, Confirm, Follow, RunLines, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
@@ -187,6 +187,10 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
         return _command(app, app.registry.split(result.effect.command), as_json)
     if isinstance(result.effect, Follow):
         return _follow(result.effect, screen, as_json)
+    if isinstance(result.effect, RunLines):
+        from p8.repl.doing import do_alone
+
+        return do_alone(app, result.effect, screen, as_json)
     if as_json:
         import orjson
 
@@ -277,6 +281,9 @@ def _values(app: App, before: list[str]) -> list[str]:
     command, _ = app.registry.find(before, "cli")
     kinds = {arg.complete for arg in command.args if arg.complete}
     options = [arg.name for arg in command.args if arg.name.startswith("--")] + ["--json", "--help"]
+    if "action" in kinds:
+        typed = " ".join([*before[len(command.path.split()) :], ""])
+        return [*(text.rpartition(" ")[2] for text, _ in app.actions.completions(typed)), *options]
     if "session" in kinds:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
     if "project" in kinds:

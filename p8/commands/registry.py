@@ -224,6 +224,7 @@ BUILT_IN = {
     "session": "session forks", "sess": "session forks", "resume": "session", "checkpoint": "checkpoint files",
     "rewind": "files", "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help",
     "quit": "help", "exit": "help", "q": "help", "settings": "help", "log": "log", "project": "project",
+    "do": "action", "action": "action",
 }  # fmt: skip
 
 

@@ -76,6 +76,8 @@ class ReplCompleter(Completer):
             values += [(name, "") for name in self._models]
         if "project" in kinds:
             values += [(p.project.id, escape(p.project.name, lines=False)) for p in self._app.portfolio.listed()]
+        if "action" in kinds:
+            values += [(text, escape(note, lines=False)) for text, note in self._app.actions.completions(typed)]
         if "command" in kinds:
             values += [(name, "") for name in self._app.registry.names("repl")]
         if "tag" in kinds:
