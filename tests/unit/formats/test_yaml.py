@@ -32,7 +32,7 @@ def test_each_part_knows_its_line() -> None:
         ("a: [1\n", "line 2"), ("a: 1\na: 2\n", "line 2: 'a' comes twice"), ("a: &x 1\nb: *x\n", "line 2: aliases"),
         ("a: !!python/object/apply:os.system [id]\n", "line 1"), ("\ta: 1\n", "line 1"),
         ("a: 1\n---\nb: 2\n", "line 2"),
-        ("a: \x00", "f.yaml"), 
+        ("a: \x00", "f.yaml"),
         *((text, "too deeply") for text in ("[" * 65_000, "{a: " * 16_000, "- " * 32_000 + "x", "? " * 30_000)),
         ("? [a]\n: 1\n", "f.yaml"),
     ],
