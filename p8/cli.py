@@ -79,9 +79,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+#: verbs of `ai-session` that are no commands of `p8`'s own
+VERBS = (
+    "start", "stop", "restart", "attach", "list", "show", "find", "stats", "logs", "top", "config", "health", "heal",
+    "pause", "resume", "remove", "events",
+)  # fmt: skip
+
+
 def ai_session(argv: Sequence[str] | None = None) -> int:
-    """Run `ai-session`: for now the same commands as `p8`; its verbs for instances come with the instances."""
-    return main(argv)
+    """Run `ai-session`: verbs for instances; any other word is a command of `p8`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"--help", "-h"}:
+        from p8.commands.registry import Registry
+
+        known = Registry()
+        known.load("instance")
+        print("usage: ai-session VERB [words] [--json]; ai-session VERB --help says more\n")
+        for verb in VERBS:
+            print(f"  {verb:<10}{known.commands[f'instance {verb}'].help}")
+        return 0 if words else 2
+    return main(["instance", *words] if words[0] in VERBS else words)
 
 
 def _run(words: list[str]) -> int:
@@ -174,12 +191,13 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    from p8.commands.registry import Choose, Confirm, Follow, RunLines, Table
+    from p8.commands.registry import Attach, Choose, Confirm, Follow, Live, RunLines, Stream, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
         if as_json or not (sys.stdin.isatty() and screen.is_terminal):
             raise UsageError(result.effect.question, "--yes does it without asking")
+        screen.draw(*result.views)
         screen.write(f"{result.effect.question} [y/N] ")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             screen.line("Nothing was done.", "dim")
@@ -191,15 +209,20 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
         from p8.repl.doing import do_alone
 
         return do_alone(app, result.effect, screen, as_json)
+    if isinstance(result.effect, Attach | Stream | Live) and not as_json:
+        from p8.repl.live import perform
+
+        screen.draw(*result.views)
+        return perform(result.effect, screen)
     if as_json:
         import orjson
 
         sys.stdout.write(orjson.dumps(result.data, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
-        return 0
+        return result.status
     screen.draw(*result.views)
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
-    return 0
+    return result.status
 
 
 def _follow(effect: Follow, screen: Screen, as_json: bool) -> int:
@@ -266,7 +289,7 @@ def _complete(app: App, words: list[str]) -> int:
         else:
             prefix = " ".join(before)
             tails = [name.removeprefix(prefix).strip().split(" ")[0] for name in names if name.startswith(prefix)]
-            found = [*sorted({tail for tail in tails if tail}), *_values(app, before)]
+            found = [*sorted({tail for tail in tails if tail}), *_values(app, before, last)]
     except P8Error:
         return 0
     for value in found:
@@ -275,7 +298,7 @@ def _complete(app: App, words: list[str]) -> int:
     return 0
 
 
-def _values(app: App, before: list[str]) -> list[str]:
+def _values(app: App, before: list[str], last: str) -> list[str]:
     if not before:
         return ["-c", "-r", "-p", "--model", "--json", "--version", "--help", "completion"]
     command, _ = app.registry.find(before, "cli")
@@ -290,4 +313,20 @@ def _values(app: App, before: list[str]) -> list[str]:
         return [*(row.project.id for row in app.portfolio.listed()), *options]
     if "model" in kinds:
         return [*(model.name for model in app.catalog.models()), *options]
+    if "path" in kinds:
+        return [*_paths(last), *options]
     return options
+
+
+def _paths(start: str) -> list[str]:
+    """Return the files and folders that a path may become, as it was begun."""
+    from pathlib import Path
+
+    folder, slash, begun = start.rpartition("/")
+    try:
+        with os.scandir(Path(folder + slash).expanduser()) as found:
+            names = [entry.name + ("/" if entry.is_dir() else "") for entry in found]
+    except (OSError, RuntimeError):
+        return []
+    hidden = begun.startswith(".")
+    return sorted(folder + slash + name for name in names if hidden or not name.startswith("."))[:500]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from p8.app import App
+    from p8.containers.base import Channel
 
 ENTRY_POINTS = "p8.commands"
 
@@ -75,7 +76,17 @@ class Card(NamedTuple):
     fields: tuple[tuple[str, str], ...]
 
 
-View = Text | Markdown | Table | Card
+class Plot(NamedTuple):
+    """Numbers as a picture: bars by label, or lines over one axis whose ends are the first and the last label."""
+
+    title: str
+    kind: str  #: "bars" or "lines"
+    labels: tuple[str, ...]
+    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars take the first
+    unit: str = ""
+
+
+View = Text | Markdown | Table | Card | Plot
 
 
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
@@ -133,7 +144,28 @@ class Quit(NamedTuple):
     """Leave the REPL."""
 
 
-Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit
+class Attach(NamedTuple):
+    """Give the person's terminal to a program; `open` is given (rows, columns), or None without a terminal."""
+
+    name: str
+    open: Callable[[tuple[int, int] | None], Channel]
+
+
+class Stream(NamedTuple):
+    """Show what comes, as it comes, until it ends or the person has seen enough."""
+
+    pieces: Iterator[bytes]
+
+
+class Live(NamedTuple):
+    """Draw anew every so many seconds, until the person has seen enough."""
+
+    draw: Callable[[], tuple[View, ...]]
+    every_s: float = 2.0
+    close: Callable[[], None] = lambda: None
+
+
+Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit | Attach | Stream | Live
 
 
 class Result(NamedTuple):
@@ -142,6 +174,7 @@ class Result(NamedTuple):
     data: Any = None
     views: tuple[View, ...] = ()
     effect: Effect | None = None
+    status: int = 0  #: of the process, where the command did what it was told and what it found is not well
 
 
 Run = Callable[["App", "Namespace"], Result]
@@ -221,10 +254,20 @@ def command(
 
 #: first word of a command -> the modules here that declare it, so that only what is asked for is imported
 BUILT_IN = {
-    "session": "session forks", "sess": "session forks", "resume": "session", "checkpoint": "checkpoint files",
-    "rewind": "files", "search": "talk", "history": "talk", "retry": "talk", "model": "model", "help": "help",
-    "quit": "help", "exit": "help", "q": "help", "settings": "help", "log": "log", "project": "project",
-    "do": "action", "action": "action",
+    "agent": "agent",
+    "checkpoint": "checkpoint files", "rewind": "files",
+    "import": "transfer",
+    "doctor": "doctor",
+    "export": "export",
+    "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
+    "instance": "instance engine", "image": "engine", "watch": "engine", "shell-init": "engine",
+    "log": "log", "do": "action", "action": "action",
+    "model": "model",
+    "project": "project",
+    "search": "talk", "history": "talk", "retry": "talk",
+    "session": "session forks plan", "sess": "session forks plan", "resume": "session",
+    "remember": "memory", "recall": "memory", "forget": "memory",
+    "stats": "stats", "context": "context", "handoff": "handoff", "view": "view",
 }  # fmt: skip
 
 

@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from p8.errors import ConfigError, Conflict, FormatError, NotFound, StoreError, UsageError
-from p8.formats.yaml import Document, Key, parse_yaml, read_yaml, write_yaml
+from p8.containers.yamlfile import LARGEST_BYTES, Document, written
+from p8.errors import ConfigError, Conflict, NotFound, StoreError, UsageError
+from p8.workspace.git import read
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 #: a value's place in a line; `${name}` is the shell's own, and what a backslash stands before is left as it is
@@ -30,7 +31,7 @@ SIGNALS = {
     "dirty", "clean", "ahead", "behind", "failing", "passing", "budget", "stale-checkpoint", "python", "node", "rust",
     "go",
 }  # fmt: skip
-MOST_ACTIONS, MOST_LINES, MOST_PARAMETERS, MOST_FILES = 200, 20, 20, 50
+MOST_LINES, MOST_PARAMETERS, MOST_FILES = 20, 20, 50
 PROJECT_FOLDER = Path(".ai-sessions") / "actions"
 USER_FOLDER = Path("configs") / "actions"
 BUILT_IN = Path(__file__).with_name("actions.yaml")
@@ -281,8 +282,8 @@ class Book:
             StoreError: the disk refuses.
         """
         file = self.user_folder / f"{name}.yaml"
-        text = write_yaml({name: {key: value for key, value in definition.items() if value}})
-        found, problems = actions_in(parse_yaml(text, name), "user")
+        text = written({name: {key: value for key, value in definition.items() if value}})
+        found, problems = actions_in(Document(name, text), "user")
         if problems:
             raise ConfigError(problems[0])
         try:
@@ -322,24 +323,23 @@ def _files(folder: Path) -> list[Path]:
 def read_actions(file: Path, source: str) -> tuple[list[Action], list[str]]:
     """Return the actions that a file defines, and what is wrong with the others, each with its line."""
     try:
-        return actions_in(read_yaml(file), source)
+        text = read(file, LARGEST_BYTES + 1).decode("utf-8")
     except FileNotFoundError:
         return [], []
-    except FormatError as error:
-        return [], [error.message]
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [f"{file} cannot be read: {getattr(error, 'strerror', None) or error}"]
+    try:
+        return actions_in(Document(str(file), text), source)
+    except ConfigError as error:
+        return [], [str(error)]
 
 
 def actions_in(document: Document, source: str) -> tuple[list[Action], list[str]]:
     """Return the actions that a document defines, and what is wrong with the others, each with its line."""
-    data = document.data
-    if data is None:
-        return [], []
-    if not isinstance(data, dict) or len(data) > MOST_ACTIONS:
-        return [], [f"{document.at()}: actions by name are expected, at most {MOST_ACTIONS}"]
     found, problems = [], []
-    for name, said in data.items():
+    for name, said in document.values.items():
         try:
-            found.append(_Reader(document, str(name), source).action(said))
+            found.append(_Reader(document, name, source).action(said))
         except ConfigError as error:
             problems.append(str(error))
     return found, problems
@@ -353,8 +353,11 @@ class _Reader:
         self._name = name
         self._source = source
 
-    def _wrong(self, what: str, *path: Key, hint: str = "") -> ConfigError:
-        return ConfigError(f"{self._document.at(self._name, *path)}: {what}", hint)
+    def _wrong(self, what: str, *path: str, hint: str = "") -> ConfigError:
+        return self._document.wrong((self._name, *path), what, hint)
+
+    def _at(self, *path: str) -> str:
+        return f"{self._document.name}, line {self._document.line((self._name, *path))}"
 
     def action(self, said: Any) -> Action:
         if not NAME.fullmatch(self._name):
@@ -373,18 +376,18 @@ class _Reader:
         parameters = tuple(self._parameter(str(n), p) for n, p in given.items())
         for index, line in enumerate(run):
             self._line(
-                line, {p.name for p in parameters}, ("run", index) if isinstance(said["run"], list) else ("run",)
+                line, {p.name for p in parameters}, ("run", str(index)) if isinstance(said["run"], list) else ("run",)
             )
         when = said.get("when") or []
         for index, signal in enumerate(when if isinstance(when, list) else [when]):
             if str(signal) not in SIGNALS:
-                raise self._wrong(f"{signal!r} is no signal", "when", index, hint=", ".join(sorted(SIGNALS)))
+                raise self._wrong(f"{signal!r} is no signal", "when", str(index), hint=", ".join(sorted(SIGNALS)))
         help_ = said.get("help", "")
-        where = self._document.at(self._name)
+        where = self._at()
         names = tuple(map(str, when if isinstance(when, list) else [when]))
         return Action(self._name, str(help_), tuple(run), parameters, names, self._source, where)
 
-    def _line(self, line: Any, known: set[str], path: tuple[Key, ...]) -> None:
+    def _line(self, line: Any, known: set[str], path: tuple[str, ...]) -> None:
         if not isinstance(line, str) or not line.strip() or "\n" in line or "\0" in line:
             raise self._wrong("`run` must be lines of text", *path)
         quote = ""
@@ -416,7 +419,7 @@ class _Reader:
             raise self._wrong(f"{name} must be a type, or a mapping", *path)
         for field in said:
             if field not in LIMITS:
-                raise self._wrong(f"{field!r} is no part of a parameter", *path, str(field),
+                raise self._wrong(f"{field!r} is no part of a parameter", *path, field,
                                   hint=", ".join(sorted(LIMITS)))  # fmt: skip
         kind, choices = said.get("type", "text"), said.get("choices", [])
         if kind not in TYPES:
@@ -434,7 +437,7 @@ class _Reader:
         made = Parameter(
             name, kind, said.get("default", MISSING), str(said.get("help", "")), tuple(map(str, choices)),
             said.get("min"), said.get("max"), said.get("pattern", ""), bool(said.get("must_exist", False)),
-            self._document.at(self._name, *path),
+            self._at(*path),
         )  # fmt: skip
         # A pattern of somebody else's may take for ever: none is tried before the person has agreed to the file.
         foreign = self._source == "project" and made.pattern

@@ -63,6 +63,8 @@ class ReplCompleter(Completer):
             kinds = {arg.complete for arg in registry.commands[path].args if arg.complete}
             options = [arg.name for arg in registry.commands[path].args if arg.name.startswith("--")]
             yield from self._values(kinds, " ".join(words), options)
+            if "path" in kinds:
+                yield from self._path(words[-1])
 
     def _values(self, kinds: set[str], typed: str, options: list[str]) -> Iterator[Completion]:
         values: list[tuple[str, str]] = [(option, "") for option in options if typed.startswith("-")]
@@ -78,6 +80,8 @@ class ReplCompleter(Completer):
             values += [(p.project.id, escape(p.project.name, lines=False)) for p in self._app.portfolio.listed()]
         if "action" in kinds:
             values += [(text, escape(note, lines=False)) for text, note in self._app.actions.completions(typed)]
+        if "agent" in kinds:
+            values += [(name, "") for name in self._app.catalog.agents.names()]
         if "command" in kinds:
             values += [(name, "") for name in self._app.registry.names("repl")]
         if "tag" in kinds:

@@ -51,7 +51,7 @@ class Hint:
             self._wanted.wait()
             self._wanted.clear()
             with contextlib.suppress(Exception):  # a suggestion is never worth an error
-                found = self._app.suggestions.refresh()
+                found = self._app.suggestions.refresh() if self._app.view.get("suggestions") else ()
                 first = found[0].confidence if found else 0.0
                 self._shown = tuple(s for s in found if s.confidence >= BESIDE) if first >= LEAST else ()
                 self._changed()

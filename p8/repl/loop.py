@@ -337,6 +337,10 @@ class Repl:
             self._answer()
         elif isinstance(effect, Quit):
             self._leaving = "quit"
+        elif effect is not None:
+            from p8.repl.live import perform
+
+            perform(effect, self.screen)
 
     def _yes(self, question: str, default: bool = False) -> bool:
         self.screen.write(f"{escape(question)} {'[Y/n]' if default else '[y/N]'} ")
@@ -371,12 +375,18 @@ class Repl:
             with self._kept():
                 app.sessions.annotate(model=assistant.name)
         cancel = Cancel()
-        with self._running(cancel), Answer(self.screen) as shown:
-            for chunk in run_turn(app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s):
+        with self._running(cancel), Answer(self.screen, cancel) as shown:
+            for chunk in run_turn(
+                app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s, permissions=app.permissions,
+                context=app.conversation, ask=shown.ask if self.screen.is_terminal else None,
+            ):  # fmt: skip
                 shown.take(chunk)
         self.status.tokens += shown.tokens
         if cancel.is_set():
             self.screen.line("Stopped; what came is kept. /retry asks again.", "dim")
+        with self._kept():
+            for checkpoint in app.after_turn():
+                self.screen.line(f"◆ {checkpoint.name}", "dim")
 
     def _shell(self, line: str, **about: Any) -> int:
         """Run a line and record it, with whatever else is known `about` it; return its exit code."""

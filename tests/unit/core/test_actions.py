@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p8.containers.yamlfile import Document
 from p8.core.actions import BUILT_IN, Action, Book, Parameter, actions_in, read_actions, signals_of, values_of
 from p8.errors import ConfigError, Conflict, NotFound, UsageError
-from p8.formats.yaml import parse_yaml
 
 
 def defined(text: str, source: str = "user") -> Action:
-    found, problems = actions_in(parse_yaml(text, "f.yaml"), source)
+    found, problems = actions_in(Document("f.yaml", text), source)
     assert problems == []
     return found[0]
 
@@ -55,16 +56,36 @@ def write(folder: Path, name: str, text: str) -> Path:
     ],
 )
 def test_a_fault_in_a_definition_is_told_with_its_line_and_costs_only_itself(text: str, line: int, said: str) -> None:
-    found, problems = actions_in(parse_yaml(f"{text}fine:\n  run: echo fine\n", "f.yaml"), "user")
+    found, problems = actions_in(Document("f.yaml", f"{text}fine:\n  run: echo fine\n"), "user")
     assert [action.name for action in found] == ["fine"]
     assert len(problems) == 1
     assert problems[0].startswith(f"f.yaml, line {line}: ")
     assert said in problems[0]
 
 
-@pytest.mark.parametrize("text", ["- a\n", "a\n", "3\n", "{}\n", ""])
-def test_what_holds_no_actions_holds_none(text: str) -> None:
-    assert actions_in(parse_yaml(text, "f.yaml"), "user")[0] == []
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a\n", "a\n", "a: [1\n", "a: 1\na: 2\n", "a: &x {run: y}\nb: [*x",
+        "a: !!python/object/apply:os.system [id]\n", "\ta: 1\n", "a: \x00",
+        "[" * 20_000, "{a: " * 16_000, "- " * 32_000 + "x", "#" * 70_000, "a: \xe9",
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_sound_yaml_is_told_and_costs_nothing_else(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    found, problems = read_actions(file, "project")
+    assert found == []
+    assert len(problems) == 1
+    assert "f.yaml" in problems[0]
+
+
+def test_an_empty_file_a_pipe_and_none_at_all_hold_no_actions(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert read_actions(tmp_path / "empty.yaml", "user") == ([], [])
+    assert read_actions(tmp_path / "missing.yaml", "user") == ([], [])
+    assert len(read_actions(tmp_path / "pipe.yaml", "user")[1]) == 1
 
 
 @pytest.mark.parametrize(

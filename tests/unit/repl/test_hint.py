@@ -17,6 +17,7 @@ class Given:
     """An app that suggests what it is told to."""
 
     def __init__(self, *found: Suggestion) -> None:
+        self.view = {"suggestions": True}
         self.suggestions = self
         self.found = found
 
@@ -48,6 +49,19 @@ def test_the_likely_ones_are_shown_and_tab_takes_the_first() -> None:
 
 def test_what_is_unlikely_gets_no_line() -> None:
     hint = hint_of(Suggestion("/do test", 0.2, "test"))
+    assert (text(hint), hint.take()) == ("", "")
+
+
+def test_whoever_does_not_want_it_sees_nothing() -> None:
+    app = Given(Suggestion("/do test", 0.9, "test"))
+    app.view = {"suggestions": False}
+    drawn: list[bool] = []
+    hint = Hint(app, lambda: drawn.append(True))
+    hint.refresh()
+    until = time.monotonic() + 5
+    while not drawn and time.monotonic() < until:
+        time.sleep(0.005)
+    assert drawn
     assert (text(hint), hint.take()) == ("", "")
 
 
