@@ -197,6 +197,7 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Confirm):
         if as_json or not (sys.stdin.isatty() and screen.is_terminal):
             raise UsageError(result.effect.question, "--yes does it without asking")
+        screen.draw(*result.views)
         screen.write(f"{result.effect.question} [y/N] ")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             screen.line("Nothing was done.", "dim")
@@ -269,7 +270,7 @@ def _complete(app: App, words: list[str]) -> int:
         else:
             prefix = " ".join(before)
             tails = [name.removeprefix(prefix).strip().split(" ")[0] for name in names if name.startswith(prefix)]
-            found = [*sorted({tail for tail in tails if tail}), *_values(app, before)]
+            found = [*sorted({tail for tail in tails if tail}), *_values(app, before, last)]
     except P8Error:
         return 0
     for value in found:
@@ -278,7 +279,7 @@ def _complete(app: App, words: list[str]) -> int:
     return 0
 
 
-def _values(app: App, before: list[str]) -> list[str]:
+def _values(app: App, before: list[str], last: str) -> list[str]:
     if not before:
         return ["-c", "-r", "-p", "--model", "--json", "--version", "--help", "completion"]
     command, _ = app.registry.find(before, "cli")
@@ -288,4 +289,20 @@ def _values(app: App, before: list[str]) -> list[str]:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
     if "model" in kinds:
         return [*(model.name for model in app.catalog.models()), *options]
+    if "path" in kinds:
+        return [*_paths(last), *options]
     return options
+
+
+def _paths(start: str) -> list[str]:
+    """Return the files and folders that a path may become, as it was begun."""
+    from pathlib import Path
+
+    folder, slash, begun = start.rpartition("/")
+    try:
+        with os.scandir(Path(folder + slash).expanduser()) as found:
+            names = [entry.name + ("/" if entry.is_dir() else "") for entry in found]
+    except (OSError, RuntimeError):
+        return []
+    hidden = begun.startswith(".")
+    return sorted(folder + slash + name for name in names if hidden or not name.startswith("."))[:500]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,11 @@ class Config:
     shell: str = "/bin/sh"  #: runs `!command`
     output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
     context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
+    memory_snapshot_s: float = 300.0  #: how often hot memories are written down
     color: bool = True  #: false with NO_COLOR or TERM=dumb
+    snapshots: bool = True  #: keep the project's files around each command and agent that may change them
+    snapshot_file_mb: int = 50  #: a larger file is left out of checkpoints, and named
+    snapshot_quota_mb: int = 5120  #: of a project's kept files; beyond it `p8 checkpoint prune` has something to do
     container: str = "auto"  #: a container under each session: auto (where an engine and an image are), always, never
     container_image: str = ""  #: for sessions and instances; "" means P8's own, made by `p8 image build`
     container_network: str = "none"  #: of a session's container: none or bridge
@@ -41,7 +45,10 @@ class Config:
     engine: str = ""  #: address of the container engine; DOCKER_HOST, else what the docker program uses
     engine_context: str = ""  #: docker's context; DOCKER_CONTEXT
     engine_certificates: str = ""  #: folder of ca.pem, cert.pem and key.pem; DOCKER_CERT_PATH with DOCKER_TLS_VERIFY
+    trash_expire_days: int = 0  #: sessions so long in the trash are purged, a day after they were listed; 0 means never
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
+    permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
+    agents: dict[str, Any] = field(default_factory=dict)  #: `[agents.NAME]`: command, env, pass, auth
 
 
 def load_config(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Config:
@@ -68,9 +75,24 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     return replace(config, **named, color=config.color and not plain)
 
 
-def from_environment(names: Sequence[str]) -> dict[str, str]:
-    """Return the person's variables of these names, for a container that was told to have them."""
-    return {name: os.environ[name] for name in names if name in os.environ}
+def inherited(names: Sequence[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """
+    Return those variables of the environment that are named; `LC_*` stands for all that begin so.
+
+    Args:
+        names: exact names, or beginnings with a * behind.
+        environ: environment to read; the process's own where none is given.
+    """
+    env = os.environ if environ is None else environ
+    starts = tuple(name[:-1] for name in names if name.endswith("*"))
+    return {key: value for key, value in env.items() if key in names or (starts and key.startswith(starts))}
+
+
+def secrets_in(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return values of the environment that are secrets by their names, each with its name: taken out of exports."""
+    env = os.environ if environ is None else environ
+    ends = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS")
+    return {value: name for name, value in env.items() if name.upper().endswith(ends) and len(value) >= 8}
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -80,6 +102,8 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file}: {error}", "correct the file or move it away") from error
+    for name in [name for name, value in values.items() if isinstance(value, dict)]:  # trash.expire_days
+        values |= {f"{name}_{key}": value for key, value in values.pop(name).items()}
     known = {f.name: f for f in fields(Config)}
     defaults = Config(home=Path())
     for name, value in values.items():

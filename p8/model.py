@@ -24,7 +24,8 @@ SessionId = NewType("SessionId", str)
 ProjectId = NewType("ProjectId", str)
 CheckpointId = NewType("CheckpointId", str)
 
-ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}")
+#: what another process wrote to a session at the same time is a session of its own, named after it and that process
+ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(~[0-9a-f]{6}){0,4}", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TITLE_LENGTH = 72
 
@@ -55,6 +56,7 @@ class Kind(StrEnum):
     COMMAND = "command"  # a line typed at the prompt
     EXECUTION = "execution"  # a command that ran, with its result
     CHECKPOINT = "checkpoint"  # a place to come back to
+    PART = "part"  # of an answer: a text, a thought, a tool call, a plan or a permission, keyed by `id`
     EVENT = "event"  # anything else worth keeping: alerts, notices, instance and project changes
 
 
@@ -317,6 +319,22 @@ class Notice(NamedTuple):
     topic: str  #: one notice per topic is shown at a time: "database", "disk", "lease" …
     text: str
     hint: str = ""
+
+
+class Finding(NamedTuple):
+    """Something wrong with what P8 keeps, as the doctor names it."""
+
+    area: str  #: "database", "chain", "counts", "index", "lease", "journal", "damage", "purge", "snapshot" …
+    text: str  #: what is wrong, one line
+    session: str = ""  #: whose; "" where it belongs to none, or nobody can tell
+    seq: int = 0  #: number of the entry; 0 where it is not about one
+    file: str = ""  #: path below the home, or an absolute one
+    repair: str = ""  #: what `--repair` does about it; "" where nothing can be done
+    level: str = (
+        "warning"  #: "error": something recorded is changed or missing; "known": told before; else nothing is lost
+    )
+    key: str = ""  #: the same as long as it is the same thing
+    what: Any = None  #: the repairer's own; printed nowhere
 
 
 def text_of(data: Mapping[str, Any]) -> str:

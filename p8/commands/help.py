@@ -48,7 +48,9 @@ def usage(found: Command, program: str) -> str:
 def settings(app: App, args: Namespace) -> Result:
     """Show settings."""
     config = app.config
-    rows = tuple((f.name, str(getattr(config, f.name))) for f in fields(config))
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    # A table holds what belongs to nobody's screen: keys for agents.
+    rows = tuple((name, ", ".join(v) if isinstance(v, dict) else str(v)) for name, v in values.items())
     where = Text(f"Set them in {config.home / 'config.toml'}, name = value.", "dim")
     return Result({name: value for name, value in rows}, (Table(("SETTING", "VALUE"), rows), where))  # noqa: C416
 

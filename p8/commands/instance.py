@@ -364,11 +364,11 @@ def _yaml(value: Any) -> str:
 
 
 def _edit(app: App, one: Instance, template: str) -> Result:
-    from p8.config import from_environment
+    from p8.config import inherited
 
     path = app.instances.files.path(one.id)
     draft = path.with_name(f"{path.stem}.edited.yml")
-    chosen = from_environment(("VISUAL", "EDITOR"))
+    chosen = inherited(("VISUAL", "EDITOR"))
     editor = chosen.get("VISUAL") or chosen.get("EDITOR") or "vi"
     before = path.read_text("utf-8") if path.exists() else ""
     if not draft.exists():
@@ -408,7 +408,8 @@ def _health_table(verdicts: Sequence[Verdict]) -> Table:
 
 @command("instance health", "Check whether instances are well: container, port, socket, health command.",
          Arg("words", "check [INSTANCE] | watch", "instance", "*"),
-         examples=("instance health check my-project-claude", "instance health watch"))  # fmt: skip
+         examples=("instance health check", "instance health check my-project-claude",
+                   "instance health watch"))  # fmt: skip
 def health(app: App, args: Namespace) -> Result:
     """Check some."""
     words = list(args.words) or ["check"]

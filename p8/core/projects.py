@@ -62,18 +62,19 @@ class Projects:
         self._unsaved: list[tuple[Project, str, str]] = []
         self._away = False
 
-    def of_directory(self, directory: Path) -> Project:
+    def of_directory(self, directory: Path, *, mark: bool = True) -> Project:
         """
         Return the project of a directory; a new one where it has none yet. Never raises for odd directories.
 
-        Where the directory is known, this is one look into the store and runs nothing.
+        Where the directory is known, this is one look into the store and runs nothing. Without `mark` no attribute is
+        put on a plain directory: nobody works in it now, it was only heard of.
         """
         self._away = False
         directory = Path(os.path.realpath(directory))
         found = git.find(directory)
-        if found is not None and found.root != directory and _is_a_place(found.root):
+        if found is not None and found.root != directory and is_a_place(found.root):
             found = None  # dotfiles kept in a repository do not make one project of everything in the home
-        marked = _marked(directory, found.root if found is not None else None)
+        marked = marker_of(directory, found.root if found is not None else None)
         root = marked[1] if marked is not None else found.root if found is not None else directory
         place = git.shown(str(root))
         stamp = git.stamp(found.common_dir if found is not None else root)
@@ -83,7 +84,9 @@ class Projects:
         if marked is not None:
             project = self._stored(marked[0].id) or marked[0]
         else:
-            project = (self._of_repository(root, found) if found is not None else None) or self._of_plain(root, found)
+            project = (self._of_repository(root, found) if found is not None else None) or self._of_plain(
+                root, found, mark
+            )
         project = replace(project, root=place)
         self._unsaved.append((project, place, stamp))
         self.flush()
@@ -115,7 +118,7 @@ class Projects:
             return None
         if identity is None or not (identity.root_commit or identity.remote):
             return None
-        row = self._same(identity)
+        row = self.same(identity)
         if row is not None:
             project = _project(row)
         else:
@@ -126,7 +129,7 @@ class Projects:
             root_commit=project.root_commit or identity.root_commit, remote=project.remote or identity.remote,
         )  # fmt: skip
 
-    def _same(self, identity: git.Identity) -> dict[str, Any] | None:
+    def same(self, identity: git.Identity) -> dict[str, Any] | None:
         """
         Return the known project that a repository is.
 
@@ -146,26 +149,28 @@ class Projects:
 
     # plain directories
 
-    def _of_plain(self, root: Path, found: git.Repository | None) -> Project:
+    def _of_plain(self, root: Path, found: git.Repository | None, mark: bool) -> Project:
         name = git.shown(root.name) or "root"
         by_path = Project(ProjectId(f"{prefix_from(name)}-{_digest(os.fsencode(root))}"), name, "")
-        if _is_a_place(root):
+        if is_a_place(root):
             return self._stored(by_path.id) or by_path
         earlier = self._earlier(root, found)
         if earlier is not None:
             return earlier
+        if not mark:
+            return self._stored(by_path.id) or by_path
         wanted = f"{prefix_from(name)}-{os.urandom(4).hex()}"
         with contextlib.suppress(OSError, AttributeError):
             try:
                 os.setxattr(root, ATTRIBUTE, wanted.encode(), os.XATTR_CREATE)
             except FileExistsError:  # another p8 was faster
-                wanted = _attribute(root) or wanted
+                wanted = read_attribute(root) or wanted
             return self._stored(wanted) or Project(ProjectId(wanted), name, "")
         return self._stored(by_path.id) or by_path
 
     def _earlier(self, root: Path, found: git.Repository | None) -> Project | None:
         """Return what a directory was known as while it was no repository, or one without a commit."""
-        bears = "" if _is_a_place(root) else _attribute(root)
+        bears = "" if is_a_place(root) else read_attribute(root)
         if bears:
             return self._stored(bears) or Project(ProjectId(bears), git.shown(root.name) or "root", "")
         for stamp in {git.stamp(root), git.stamp(found.common_dir) if found is not None else ""}:
@@ -200,7 +205,7 @@ def _is_settled(known: Project, root: Path) -> bool:
     return bool(known.root_commit or known.remote) or not git.head(root)[1]
 
 
-def _marked(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
+def marker_of(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
     """Return the project that the nearest marker names, and where it lies; within a repository none above its top."""
     import json
 
@@ -217,14 +222,15 @@ def _marked(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
 
 def _upwards(directory: Path, top: Path | None) -> Iterator[Path]:
     for folder in (directory, *directory.parents):
-        if top is None and folder != directory and _is_a_place(folder):
+        if top is None and folder != directory and is_a_place(folder):
             return
         yield folder
         if folder == top:
             return
 
 
-def _attribute(root: Path) -> str:
+def read_attribute(root: Path) -> str:
+    """Return the project that a plain directory bears, or nothing."""
     with contextlib.suppress(OSError, AttributeError):
         text = os.getxattr(root, ATTRIBUTE).decode("ascii", "replace")
         return text if ID.fullmatch(text) else ""
@@ -237,7 +243,8 @@ def _digest(text: bytes) -> str:
     return hashlib.sha256(text).hexdigest()[:8]
 
 
-def _is_a_place(root: Path) -> bool:
+def is_a_place(root: Path) -> bool:
+    """Return whether things lie in a directory that is no project itself: a home, the root, a temporary folder."""
     with contextlib.suppress(RuntimeError):
         if root == Path(os.path.realpath(Path.home())):
             return True

@@ -47,4 +47,11 @@ def bindings(screen: Screen) -> KeyBindings:
         if empty["count"] % 2 == 0:
             run_in_terminal(lambda: screen.line("Ctrl-D or /quit leaves; everything is saved.", "dim"))
 
+    @keys.add("escape", "escape")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if not buffer.text:
+            buffer.text = "/rewind"
+            buffer.validate_and_handle()
+
     return keys

@@ -18,7 +18,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from p8.commands.registry import Attach, Card, Effect, Live, Stream, Table, Text, View
+from p8.commands.registry import Attach, Card, Effect, Live, Plot, Stream, Table, Text, View
 from p8.errors import ContainerError
 from p8.repl.screen import Screen, escape
 
@@ -97,7 +97,7 @@ def _rendered(views: tuple[View, ...]) -> Any:
             shown.append(table if view.rows else RichText(view.empty, style="dim"))
         elif isinstance(view, Card):
             shown.append(RichText("\n".join([view.title, *(f"  {name}  {escape(v)}" for name, v in view.fields)])))
-        else:
+        elif not isinstance(view, Plot):
             shown.append(RichText(escape(view.text), style="dim" if isinstance(view, Text) and view.style else ""))
     return Group(*shown, RichText("Ctrl-C leaves", style="dim"))
 

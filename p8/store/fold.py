@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import orjson
 from p8.model import text_of, title_from
 from p8.store.journal import Journal, Line
 from p8.store.plain import column, load, plain
-from p8.store.segments import Damage, chained, is_orphan, payload_of, read_segment, segments
+from p8.store.segments import DATA, HEADER, Damage, chained, is_orphan, payload_of, read_segment, segments
 
 BATCH_ROWS = 2000
 FLOOD_ROWS = 16_000  #: of one transaction when entries come faster than they are folded
@@ -39,6 +39,8 @@ COLUMNS = {
 NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
 INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
 ONE = "(?,?,?,?,?,?)"
+WIDTH = ONE.count("?")
+bytes_of = struct.Struct(">Q").pack  #: of a hash, big end first
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Stream:
     head: int
     titled: bool
     exists: bool  #: has a row in `sessions`
+    contested: bool = False  #: another process wrote to it too, so that even our own lines must be looked at
 
 
 @dataclass(slots=True)
@@ -189,7 +192,7 @@ class Fold:
         outcome.orphans += 1
 
     def _release_finished(self) -> None:
-        for path in self._journal.own()[:-1]:
+        for path in self._journal.finished():
             if self._folded.get(path.name, 0) >= _size(path):
                 self._journal.release(path)
                 self._db.execute("DELETE FROM journals WHERE name = ?", (path.name,))
@@ -269,7 +272,7 @@ class _Batch:
         self._db = db
         self._streams = streams
         self._outcome = outcome
-        self._rows: list[tuple[Any, ...]] = []
+        self._values: list[Any] = []  # of all rows, one after another
         self._tallies: dict[int, Tally] = {}
         self._touched: dict[str, Stream] = {}
         self._runs: list[list[int]] = []
@@ -277,7 +280,7 @@ class _Batch:
 
     def add(self, batch: list[Any]) -> None:
         """Take lines in. The loop is the fold's own cost per entry: what is rare has its own method."""
-        rows, runs = self._rows, self._runs
+        values, runs, run = self._values, self._runs, [0, 0, 0]
         name, stream, tally, last = "", None, None, 0
         for line in batch:
             if line.__class__ is Damage:
@@ -287,39 +290,33 @@ class _Batch:
             if where != name or stream is None:
                 name, stream = where, self._streams.get(where) or self._open(where, line)
                 tally, last = self._tally(stream), 0
-            if seq != stream.seq + 1 or not (verified or chained(raw, stream.head) == digest):
+            sure = verified and not stream.contested
+            if seq != stream.seq + 1 or not (sure or chained(raw, stream.head) == digest):
                 settled = self._settle(Line(*line), stream)
                 if settled is None:
                     continue
                 digest, name, stream, seq = settled
                 tally, last = self._tally(stream), 0
             key = stream.num << 32 | seq
-            payload = payload_of(raw)
+            payload = raw[raw.index(DATA, HEADER) + 5 : -2]
             size = len(payload)
-            text = payload.decode() if size <= LARGE_BYTES else self._put_large(key, payload)
-            rows.append(
-                (
-                    key,
-                    time_us,
-                    kind,
-                    role if kind == "message" and role.__class__ is str else "",
-                    text,
-                    digest.to_bytes(8, "big"),
-                )
-            )
+            text = payload.decode() if size <= LARGE_BYTES else put_large(self._db, key, payload)
+            message = kind == "message"
+            values += (key, time_us, kind, role if message and role.__class__ is str else "", text, bytes_of(digest))
             if seq > stream.seq:
                 stream.seq, stream.head = seq, digest
             if seq == last + 1 and last:
-                runs[-1][2] = seq
+                run[2] = seq
             else:
-                runs.append([stream.num, seq, seq])
+                run = [stream.num, seq, seq]
+                runs.append(run)
                 self._touched[name] = stream
             last = seq
             if kind == "session":
-                self._about(time_us, payload, name)
+                self.about(time_us, payload, name)
                 tally = self._tally(stream)
             elif tally is not None:
-                if kind == "message":
+                if message:
                     tally.messages += 1
                     if not stream.titled and role == "user":
                         stream.titled = True
@@ -329,7 +326,8 @@ class _Batch:
                 elif kind == "execution":
                     tally.executions += 1
                 tally.size += size
-                tally.last = max(tally.last, time_us)
+                if time_us > tally.last:  # noqa: PLR1730 `max` costs as much as the rest of this branch
+                    tally.last = time_us
                 if usage is not None:
                     tally.tokens_in += usage[0]
                     tally.tokens_out += usage[1]
@@ -352,6 +350,8 @@ class _Batch:
             stream = Stream(num, 0, 0, False, False)
         else:
             stream = Stream(found[0], found[1], int.from_bytes(found[2], "big"), bool(found[3]), bool(found[4]))
+            sql = "SELECT 1 FROM streams WHERE id > ? AND id < ? LIMIT 1"
+            stream.contested = self._db.execute(sql, (f"{name}~", f"{name}~~")).fetchone() is not None
         if stream.seq == 0 and line[1] == 1 and line[3] == "session":  # a fork begins where its parent stood
             root = load(payload_of(line[5])).get("chained_to")
             stream.head = int(root, 16) if isinstance(root, str) and len(root) == 16 else 0
@@ -363,28 +363,34 @@ class _Batch:
         there = self._stored(stream, line.seq)
         if there is not None and there == line.hash:
             return None
+        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
+        branch = self._streams.get(name)
         if there is None:
+            if branch is None and self._db.execute("SELECT 1 FROM streams WHERE id = ?", (name,)).fetchone():
+                branch = self._open(name, line)
+            if branch is not None and branch.seq and chained(line.raw, branch.head) == line.hash:
+                return line.hash, name, branch, branch.seq + 1  # goes on where that process was put aside
             if line.seq == stream.seq + 1:  # the bytes were changed after they were written
                 self._note_damage(line, "does not fit the hash chain")
             elif line.seq > stream.seq:
                 self._note_damage(line, f"entries {stream.seq + 1} to {line.seq - 1} before it are missing")
             found = line.hash if line.hash >= 0 else chained(line.raw, stream.head)
             return found, line.stream, stream, line.seq
-        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
-        branch = self._streams.get(name) or self._open(name, line)
+        stream.contested = True
+        branch = branch or self._open(name, line)
         if not branch.exists:
             self._branch(name, branch, line)
         held = self._db.execute(
             "SELECT 1 FROM entries WHERE id BETWEEN ? AND ? AND hash = ?",
             (branch.num << 32, (branch.num + 1) << 32, max(line.hash, 0).to_bytes(8, "big")),
         ).fetchone()
-        return None if held is not None else (line.hash, name, branch, branch.seq + 1)
+        return None if held is not None else (max(line.hash, 0), name, branch, branch.seq + 1)
 
     def _stored(self, stream: Stream, seq: int) -> int | None:
         key = stream.num << 32 | seq
-        for row in self._rows:
-            if row[0] == key:
-                return int.from_bytes(row[5], "big")
+        for at in range(0, len(self._values), WIDTH):
+            if self._values[at] == key:
+                return int.from_bytes(self._values[at + 5], "big")
         row = self._db.execute(
             "SELECT hash FROM entries WHERE id = ? UNION ALL SELECT hash FROM packed WHERE id = ?", (key, key)
         ).fetchone()
@@ -402,20 +408,7 @@ class _Batch:
         branch.exists = branch.titled = True
         self._outcome.branched.append(line.stream)
 
-    def _put_large(self, key: int, payload: bytes) -> str:
-        """Keep a large payload compressed and out of line; return what stands for it in the row."""
-        from p8.store.pack import compress
-
-        preview: dict[str, Any] = {"$large": len(payload)}
-        for name, value in load(payload).items():
-            if isinstance(value, str):
-                preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
-            elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
-                preview[name] = value
-        self._db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
-        return orjson.dumps(preview).decode()
-
-    def _about(self, time_us: int, payload: bytes, name: str) -> None:
+    def about(self, time_us: int, payload: bytes, name: str) -> None:
         """Apply what an entry says about a session: its own, or the one it names."""
         data = load(payload)
         target = data.get("about") or name
@@ -466,9 +459,10 @@ class _Batch:
 
     def damaged(self, damage: Damage) -> None:
         """Keep bytes that are no entry, for the doctor, and say so."""
+        raw = damage.raw if damage.raw.strip(b"\0") else damage.raw[:4096]
         self._db.execute(
             "INSERT OR IGNORE INTO damage (found, segment, offset, raw, reason) VALUES (?,?,?,?,?)",
-            (time.time_ns() // 1000, damage.segment, damage.offset, damage.raw[: 1 << 20], damage.reason),
+            (time.time_ns() // 1000, damage.segment, damage.offset, raw, damage.reason),
         )
         self._outcome.damaged.append(damage)
 
@@ -478,13 +472,12 @@ class _Batch:
     def finish(self) -> None:
         """Write rows, counters and the list of changes."""
         db = self._db
-        rows = self._rows
-        for group in (GROUP, 20):
-            many = INSERT + ",".join([ONE] * group)
-            while len(rows) >= group:
-                some, rows = rows[:group], rows[group:]
-                db.execute(many, list(chain.from_iterable(some)))
-        db.executemany(INSERT + ONE, rows)
+        values, at = self._values, 0
+        for group in (GROUP, 20, 1):
+            many, width = INSERT + ",".join([ONE] * group), group * WIDTH
+            while len(values) - at >= width:
+                db.execute(many, values[at : at + width])
+                at += width
         for num, tally in self._tallies.items():
             db.execute(
                 "UPDATE sessions SET messages = messages + ?, commands = commands + ?, executions = executions + ?,"
@@ -504,6 +497,20 @@ class _Batch:
             self.last_change = db.execute(
                 "INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, first, last)
             ).lastrowid
+
+
+def put_large(db: Any, key: int, payload: bytes) -> str:
+    """Keep a large payload compressed and out of line; return what stands for it in the row."""
+    from p8.store.pack import compress
+
+    preview: dict[str, Any] = {"$large": len(payload)}
+    for name, value in load(payload).items():
+        if isinstance(value, str):
+            preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
+        elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
+            preview[name] = value
+    db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
+    return orjson.dumps(preview).decode()
 
 
 def _size(path: Path) -> int:

@@ -50,6 +50,10 @@ class ProjectTable:
         """Remember that a project was seen at a path; `stamp` is the caller's, to tell whether it still is the same."""
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO places VALUES (?,?,?)", (path, project_id, stamp)))
 
+    def forget_place(self, path: str) -> None:
+        """Forget that a project was seen at a path."""
+        self._write(lambda db: db.execute("DELETE FROM places WHERE path = ?", (path,)))
+
     def _select(self, rest: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
         rows = self._read(f"SELECT {', '.join(FIELDS)} FROM projects {rest}", params)
         return [dict(zip(FIELDS, (*row[:-1], orjson.loads(row[-1])), strict=True)) for row in rows]

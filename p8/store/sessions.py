@@ -179,6 +179,13 @@ class SessionTable:
         sql = f"SELECT {COLUMNS}{SOURCE} WHERE s.parent = ? AND s.trashed IS NULL ORDER BY s.num"
         return [_row(r) for r in self._readers.all(sql, (session_id,))]
 
+    def imported(self) -> dict[tuple[str, str], SessionRow]:
+        """Return the sessions that came from other tools, by tool and the tool's own id; of several the newest."""
+        self._ready()
+        sql = f"SELECT {COLUMNS}{SOURCE} WHERE json_extract(s.meta, '$.imported.tool') IS NOT NULL ORDER BY s.num"
+        rows = [_row(row) for row in self._readers.all(sql)]
+        return {(str(r.meta["imported"]["tool"]), str(r.meta["imported"].get("id", ""))): r for r in rows}
+
     def head(self, session_id: str) -> tuple[int, int]:
         """Return a stream's last sequence number and hash, (0, 0) for an unknown one."""
         rows = self._readers.all("SELECT entries, head FROM streams WHERE id = ?", (session_id,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
+from support.terminal import Terminal
 
 KILLS = int(os.environ.get("P8_KILLS", "40"))  # a release runs 1000
 HOLD_S = float(os.environ.get("P8_HOLD_S", "6"))  # a release holds for 60
@@ -283,3 +285,115 @@ def test_plain_sqlite_reads_what_p8_wrote(home: Path) -> None:
     )
 
     assert done.stdout.strip() == "[('hello',)]"
+
+
+# the same as a person meets it
+
+
+@pytest.fixture
+def opened():
+    terminals: list[Terminal] = []
+
+    def start(home: Path, directory: Path, *args: str) -> Terminal:
+        terminals.append(Terminal(home, directory, *args))
+        return terminals[-1]
+
+    yield start
+    for terminal in terminals:
+        terminal.close()
+
+
+def contents(home: Path) -> list[str]:
+    store = PersistenceManager(home, background=False)
+    try:
+        rows = store.sessions.page()
+        return [e.data["content"] for r in rows for e in store.sessions.entries(r.id, kinds=("message",), whole=True)]
+    finally:
+        store.close()
+
+
+def test_the_repl_goes_on_while_another_process_holds_the_database(opened, home: Path, tmp_path: Path) -> None:
+    one = opened(home, tmp_path)
+    one.wait("›")
+    one.line("before", "You said: before")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(home / "p8.db"), "writer"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    until = time.monotonic() + HOLD_S
+    count = 0
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        one.line(f"while held {count}", f"You said: while held {count}")
+        assert time.monotonic() - begun < 5
+        count += 1
+        one.pump(0.5)
+    assert one.raw.count("the database is in use by another process") <= 2  # the notice, and the status line's own
+    assert "the database is in use by another process" in one.raw
+    holder.communicate("\n")
+    one.line("/quit", "Saved")
+    assert one.end() == 0
+
+    said = contents(home)
+    assert [t for t in said if t.startswith("while held")] == [f"while held {n}" for n in range(count)]
+
+
+def test_the_repl_goes_on_with_a_full_disk(opened, tiny: Path, tmp_path: Path) -> None:
+    home = tiny / "home"
+    one = opened(home, tmp_path)
+    one.wait("›")
+    one.line("before", "You said: before")
+    filler = tiny / "filler"
+    descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(descriptor, b"x" * 4096)
+    os.close(descriptor)
+    for number in range(40):
+        one.line(f"full {number} " + "y" * 500, f"You said: full {number}")
+    assert "NOT SAVED" in one.raw
+    filler.unlink()
+    one.line("after", "You said: after")
+    one.line("/quit", "Saved")
+    assert one.end() == 0
+
+    said = [text.split(" y")[0] for text in contents(home) if not text.startswith("You said")]
+    assert said == ["before", *(f"full {n}" for n in range(40)), "after"]
+
+
+def test_the_repl_goes_on_over_bytes_that_are_no_database(opened, home: Path, tmp_path: Path) -> None:
+    one = opened(home, tmp_path)
+    one.wait("›")
+    one.line("kept in the old one", "You said: kept")
+    one.line("/quit", "Saved")
+    one.end()
+    (home / "p8.db").write_bytes(os.urandom(20_000))
+    two = opened(home, tmp_path)
+    two.wait("›")
+    two.line("said after", "You said: said after")
+    two.wait("p8.db.damaged-")
+    two.line("/quit", "Saved")
+    assert two.end() == 0
+
+    assert "said after" in contents(home)
+    assert [p for p in home.rglob("*") if p.is_file() and p.stat().st_size == 20_000], "the damaged file is gone"
+
+
+def test_the_repl_goes_on_in_a_home_that_cannot_be_written(opened, tmp_path: Path) -> None:
+    home = tmp_path / "ro"
+    home.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(home)], check=False).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        one = opened(home / "home", tmp_path)
+        one.wait("›")
+        one.line("said anyway", "You said: said anyway")
+        assert "until it can be written to" in one.raw
+        one.line("/quit", "Saved")
+        assert one.end() == 0
+        subprocess.run(["mount", "-o", "remount,rw", str(home)], check=True)
+        assert "said anyway" in contents(home / "home")
+    finally:
+        subprocess.run(["umount", "-l", str(home)], check=False)

@@ -258,6 +258,8 @@ def test_a_branch_that_changed_is_told_before_the_first_prompt(terminals, direct
 
 def test_hostile_text_never_reaches_the_terminal(terminals, home: Path, directory: Path) -> None:
     manager = SessionManager(PersistenceManager(home, background=False))
+    branch = "evil\u202ebranch\u202c\u200b"  # what git itself lets a branch be called
+    subprocess.run(["git", "init", "-q", "-b", branch], cwd=directory, check=True)
     session = manager.start_session("project", directory=str(directory), branch=HOSTILE)
     manager.record_message({"role": "user", "content": f"hostile {HOSTILE} lone \udcff"})
     manager.record_message({"role": "assistant", "content": f"```\n{HOSTILE}\n```\n{HOSTILE}"})
@@ -266,7 +268,7 @@ def test_hostile_text_never_reaches_the_terminal(terminals, home: Path, director
     manager.close()
     one = terminals("-r", session.session_id, FAKE_SAYS=HOSTILE.replace("\0", ""))
     one.wait("hostile")
-    one.line("/session info", "branch")
+    one.line("/session info", "‹202e›branch")
     one.line("/session list --all", "hostile")
     one.line("/search hostile", "hostile")
     one.line("say it", "say it")
@@ -282,6 +284,31 @@ def test_hostile_text_never_reaches_the_terminal(terminals, home: Path, director
     stored = PersistenceManager(home, background=False)
     assert stored.sessions.entries(session.session_id, kinds=("message",))[0].data["content"].endswith("lone \udcff")
     stored.close()
+
+
+def test_a_message_of_50_mb_is_kept_whole_and_never_reaches_the_terminal_raw(
+    terminals, home: Path, directory: Path
+) -> None:
+    manager = SessionManager(PersistenceManager(home, background=False))
+    session = manager.start_session("project", directory=str(directory))
+    huge = "\x1b]0;owned\x07 monster \u202e" + "\x1b[31mx\0" * (50 * 1024 * 1024 // 7)
+    manager.record_message({"role": "user", "content": huge})
+    manager.record_message({"role": "assistant", "content": huge})
+    manager.close()
+    one = terminals("-r", session.session_id)
+    one.wait("monster")
+    one.line("and now", "You said: and now")
+    one.line("/search monster", "monster")
+    one.line("/quit", "Saved")
+    one.end()
+    stored = PersistenceManager(home, background=False)
+    texts = [e.data["content"] for e in stored.sessions.entries(session.session_id, kinds=("message",), whole=True)]
+    stored.close()
+
+    assert "owned\x07" not in one.raw
+    assert not re.search("[\0\u202e]", one.raw)
+    assert len(one.raw) < 200_000
+    assert texts[:2] == [huge, huge]
 
 
 def test_a_narrow_terminal_is_usable(terminals) -> None:
