@@ -113,7 +113,15 @@ class Docker:
         except ContainerError:
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, what) from error
+            raise self._said(error, what) from error
+
+    def _said(self, error: Exception, what: str = "") -> ContainerError:
+        """Return what went wrong in P8's words; where the engine is away, the next call looks for it anew."""
+        said = _translated(error, self.endpoint, what)
+        if isinstance(said, EngineDown):
+            with self._lock:
+                self._client = self._streams = None
+        return said
 
     @property
     def is_local(self) -> bool:
@@ -166,7 +174,7 @@ class Docker:
         except ContainerError:
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, f"image {tag}") from error
+            raise self._said(error, f"image {tag}") from error
 
     # containers
 
@@ -347,7 +355,7 @@ class Docker:
         except ContainerError:
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, one.name) from error
+            raise self._said(error, one.name) from error
 
     def logs(self, container_id: str, tail: int | None, follow: bool, timestamps: bool = False) -> Iterator[bytes]:
         """Return what the container has printed."""
@@ -379,7 +387,7 @@ class Docker:
         except (GeneratorExit, ContainerError):
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, one.name) from error
+            raise self._said(error, one.name) from error
         finally:
             client.close()
 
@@ -405,7 +413,7 @@ class Docker:
         except (GeneratorExit, ContainerError):
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, what) from error
+            raise self._said(error, what) from error
         finally:
             with self._lock:
                 if stream in self._open:

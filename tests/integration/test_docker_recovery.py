@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,6 +252,7 @@ def test_an_engine_that_stops_and_starts(home: Path, tmp_path: Path) -> None:
                 own.start()
                 until(lambda: "ENGINE_UP " in alerts(app), WITHIN_S, "told that it is back")
                 until(lambda: app.instances.check("a-shell").healthy, WITHIN_S, "well again")
+            gc.collect()
             assert alerts(app).count("ENGINE_DOWN ") == 1
             assert "RECOVERY_FAILED a-shell" not in alerts(app)
     finally:

@@ -175,10 +175,10 @@ class OwnEngine:
         folder = self.folder
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    "dockerd", "-H", self.address, "--data-root", str(folder / "data"), "--exec-root",
-                    str(folder / "exec"), "--pidfile", str(folder / "pid"), "--bridge=none", "--iptables=false",
-                    "--ip6tables=false", "--cgroup-parent=/p8-test",
+                [  # in a network of its own: without a bridge it would take the other engine's away
+                    "unshare", "--net", "dockerd", "-H", self.address, "--data-root", str(folder / "data"),
+                    "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"), "--bridge=none",
+                    "--iptables=false", "--ip6tables=false", "--cgroup-parent=/p8-test",
                 ],
                 stdout=log, stderr=log,
             )  # fmt: skip
