@@ -10,23 +10,33 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
 from p8.events import Bus, Change
-from p8.model import GitState, Notice, Project, Session
+from p8.model import Checkpoint, GitState, Notice, Project, Session
 from p8.store.manager import PersistenceManager
 
 if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
+    from p8.containers.docker import Docker
     from p8.core.checkpoints import Checkpoints
+    from p8.core.context import ContextPlanner
     from p8.core.doctor import Doctor
+    from p8.core.files import Files
+    from p8.core.handoff import Handoffs
+    from p8.core.instances import InstanceManager
+    from p8.core.memories import Memories
+    from p8.core.permissions import Permissions
     from p8.core.projects import Projects
+    from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
+    from p8.core.transfer import Transfer
     from p8.core.trash import Trash
+    from p8.core.ui import UiState
 
 
 class App:
@@ -55,6 +65,7 @@ class App:
         self._assistant: Assistant | None = None
         self._lock = threading.Lock()
         self._project: Project | None = None
+        self._loading: threading.Thread | None = None
         self._noted: tuple[str, Path, GitState] | None = None
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
@@ -90,31 +101,131 @@ class App:
         """Places to come back to."""
         from p8.core.checkpoints import Checkpoints
 
-        return Checkpoints(self.sessions, lambda: self.directory)
+        return Checkpoints(self.sessions, lambda: self.directory, snapshots=self.files.note)
+
+    @cached_property
+    def files(self) -> Files:
+        """The project's files, kept and brought back."""
+        from p8.core.files import Files
+        from p8.workspace.scan import Limits
+
+        limits = Limits(file_bytes=self.config.snapshot_file_mb << 20)
+        return Files(
+            self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
+            self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+        )  # fmt: skip
+
+    @cached_property
+    def runtime(self) -> Docker:
+        """The container engine; not contacted before it is used."""
+        from p8.containers.docker import Address, Docker
+        from p8.store.instances import installation_of
+
+        config = self.config
+        self.store.start()
+        address = Address(config.engine, config.engine_context, config.engine_certificates)
+        return Docker(installation_of(config.home), config.home, Path.home(), address)
+
+    @cached_property
+    def instances(self) -> InstanceManager:
+        """Assistants and shells in containers of their own."""
+        from p8.config import inherited
+        from p8.core.instances import InstanceManager
+
+        return InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+
+    @cached_property
+    def container(self) -> SessionContainer:
+        """The container under the current session."""
+        from p8.core.session_container import SessionContainer
+
+        return SessionContainer(self.config, lambda: self.runtime)
+
+    @cached_property
+    def memories(self) -> Memories:
+        """What is remembered across sessions."""
+        from p8.core.memories import Memories
+
+        def project() -> tuple[str, Path | None]:
+            hosted = self.project.meta.get("workspace")
+            return self.project.id, Path(hosted) if isinstance(hosted, str) else None
+
+        def session() -> str:
+            return self.sessions.current.session_id if self.sessions.current is not None else ""
+
+        return Memories(self.config.home, project, session, self.store.clock, self.config.memory_snapshot_s)
+
+    @cached_property
+    def planner(self) -> ContextPlanner:
+        """What the conversation costs."""
+        from p8.assistants.tokens import TokenBook, window_of
+        from p8.core.context import ContextPlanner
+
+        def window() -> int:
+            return window_of(self.model, self._assistant, self.config.context_limit_tokens)
+
+        return ContextPlanner(self.sessions, self.checkpoints, TokenBook(self.config.home), lambda: self.model, window)
+
+    @cached_property
+    def view(self) -> UiState:
+        """How things are looked at."""
+        from p8.core.ui import UiState
+
+        return UiState(self.sessions)
+
+    @cached_property
+    def handoff(self) -> Handoffs:
+        """What the next one goes on from."""
+        from p8.core.handoff import Handoffs
+
+        def plan() -> list[str]:
+            return self.planner.told if self.planner.plan is not None else []
+
+        def assistant() -> Assistant | None:
+            return self.assistant if self.model else None
+
+        return Handoffs(self.sessions, lambda: self.directory, plan, assistant, self.config.idle_timeout_s)
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """Conversations of other tools."""
+        from p8.core.transfer import Transfer
+
+        return Transfer(self.sessions, self.projects, lambda: self.directory)
 
     @cached_property
     def trash(self) -> Trash:
         """What was deleted, and can be removed for good."""
+        from p8.core.kept import Kept
         from p8.core.trash import Trash
 
-        return Trash(self.sessions, self.config.trash_expire_days)
+        return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
 
     @cached_property
     def doctor(self) -> Doctor:
         """Examines and repairs what is kept."""
         from p8.core.doctor import Doctor
+        from p8.core.kept import Kept
 
         def progress(fraction: float, text: str) -> None:
             self.progress(fraction, text)
 
-        return Doctor(self.store, self.sessions.custody, (), self.trash.finish, progress)
+        checks = (Kept(self.sessions).examine,)
+        return Doctor(self.store, self.sessions.custody, checks, self.trash.finish, progress)
 
     @cached_property
     def catalog(self) -> Catalog:
         """Who can answer."""
         from p8.assistants.catalog import Catalog
 
-        return Catalog(self.config.home, self._assistants)
+        return Catalog(self.config.home, self._assistants, self.config.agents, lambda: self.directory)
+
+    @cached_property
+    def permissions(self) -> Permissions:
+        """What agents may do unasked."""
+        from p8.core.permissions import Permissions
+
+        return Permissions(self.config.permissions)
 
     @cached_property
     def registry(self) -> Registry:
@@ -193,6 +304,58 @@ class App:
         with contextlib.suppress(P8Error):
             self.trash.expire()
 
+    # turns
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """
+        Return what the assistant is sent: the conversation with what is remembered, as far as it fits the model.
+
+        Before anything is left out for the first time, and when much more is, a handoff is written and goes along.
+        """
+        from p8.core.turns import conversation_for
+        from p8.core.window import compose
+
+        session, planner = self.sessions.current, self.planner
+        spoken = conversation_for(self.sessions)
+        query = next((str(m["content"]) for m in reversed(spoken) if m["role"] == "user"), "")
+
+        def remembered(budget: int) -> str:
+            try:
+                return self.memories.context(budget, planner.count_soon, query)
+            except P8Error:
+                return ""
+
+        where = f"`p8 session show {session.session_id}` shows them" if session is not None else ""
+        sent = compose(spoken, planner.window, planner.count, memories=remembered, note=self._handoff_note,
+                       first=planner.first_message, where=where)  # fmt: skip
+        with contextlib.suppress(P8Error):  # counting must not cost an answer
+            planner.sending(sent.messages, sent.memories)
+        return sent.messages
+
+    def _handoff_note(self) -> str:
+        with contextlib.suppress(P8Error):
+            return self.planner.note(lambda: self.handoff.write("compaction").text)
+        return ""
+
+    def after_turn(self) -> list[Checkpoint]:
+        """
+        Count what a turn cost, and make the checkpoints whose time has come; an emergency writes a handoff too.
+
+        A vocabulary that is not loaded yet is loaded meanwhile, and nobody waits for it.
+
+        Raises:
+            StoreError: the disk or the database refuses; the next turn tries again.
+        """
+        if not self.planner.ready:  # the next turn counts this one too
+            if self._loading is None:
+                self._loading = threading.Thread(target=lambda: self.planner.tokens, daemon=True)
+                self._loading.start()
+            return []
+        made = self.planner.after_turn()
+        if any(checkpoint.data.get("trigger") == "emergency" for checkpoint in made):
+            self.handoff.write("emergency")
+        return made
+
     # models
 
     @property
@@ -252,11 +415,29 @@ class App:
         """Pause the current session, save, let go of everything. Safe to call twice."""
         if self._assistant is not None:
             self._assistant.close()
+        if "memories" in self.__dict__:
+            self.memories.close()
+        if "container" in self.__dict__:
+            self.container.stop()
+        if "runtime" in self.__dict__:
+            self.runtime.close()
         if "sessions" in self.__dict__:
             self.note_place()
             self.sessions.close()
+            self._note_health()
         elif "store" in self.__dict__:
             self.store.close()
+
+    def _note_health(self) -> None:
+        """Write down how long creating and saving took here (row P8); nothing where nothing was begun or saved."""
+        timings = self.sessions.timings
+        if timings.created_s or timings.saved_s:
+            from p8.core import health
+
+            home = self.config.home
+            health.write(home, timings.line(self.store.clock(), health.store_bytes(home)))
+            timings.created_s.clear()
+            timings.saved_s.clear()
 
 
 def make_app(config: Config | None = None, directory: Path | None = None, background: bool = True) -> App:

@@ -79,9 +79,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+#: verbs of `ai-session` that are no commands of `p8`'s own
+VERBS = (
+    "start", "stop", "restart", "attach", "list", "show", "find", "stats", "logs", "top", "config", "health", "heal",
+    "pause", "resume", "remove",
+)  # fmt: skip
+
+
 def ai_session(argv: Sequence[str] | None = None) -> int:
-    """Run `ai-session`: for now the same commands as `p8`; its verbs for instances come with the instances."""
-    return main(argv)
+    """Run `ai-session`: verbs for instances; any other word is a command of `p8`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"--help", "-h"}:
+        from p8.commands.registry import Registry
+
+        known = Registry()
+        known.load("instance")
+        print("usage: ai-session VERB [words] [--json]; ai-session VERB --help says more\n")
+        for verb in VERBS:
+            print(f"  {verb:<10}{known.commands[f'instance {verb}'].help}")
+        return 0 if words else 2
+    return main(["instance", *words] if words[0] in VERBS else words)
 
 
 def _run(words: list[str]) -> int:
@@ -174,7 +191,7 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    from p8.commands.registry import Choose, Confirm, Table
+    from p8.commands.registry import Attach, Choose, Confirm, Live, Stream, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
@@ -186,6 +203,11 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
             screen.line("Nothing was done.", "dim")
             return 0
         return _command(app, app.registry.split(result.effect.command), as_json)
+    if isinstance(result.effect, Attach | Stream | Live) and not as_json:
+        from p8.repl.live import perform
+
+        screen.draw(*result.views)
+        return perform(result.effect, screen)
     if as_json:
         import orjson
 
@@ -248,7 +270,7 @@ def _complete(app: App, words: list[str]) -> int:
         else:
             prefix = " ".join(before)
             tails = [name.removeprefix(prefix).strip().split(" ")[0] for name in names if name.startswith(prefix)]
-            found = [*sorted({tail for tail in tails if tail}), *_values(app, before)]
+            found = [*sorted({tail for tail in tails if tail}), *_values(app, before, last)]
     except P8Error:
         return 0
     for value in found:
@@ -257,7 +279,7 @@ def _complete(app: App, words: list[str]) -> int:
     return 0
 
 
-def _values(app: App, before: list[str]) -> list[str]:
+def _values(app: App, before: list[str], last: str) -> list[str]:
     if not before:
         return ["-c", "-r", "-p", "--model", "--json", "--version", "--help", "completion"]
     command, _ = app.registry.find(before, "cli")
@@ -267,4 +289,20 @@ def _values(app: App, before: list[str]) -> list[str]:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
     if "model" in kinds:
         return [*(model.name for model in app.catalog.models()), *options]
+    if "path" in kinds:
+        return [*_paths(last), *options]
     return options
+
+
+def _paths(start: str) -> list[str]:
+    """Return the files and folders that a path may become, as it was begun."""
+    from pathlib import Path
+
+    folder, slash, begun = start.rpartition("/")
+    try:
+        with os.scandir(Path(folder + slash).expanduser()) as found:
+            names = [entry.name + ("/" if entry.is_dir() else "") for entry in found]
+    except (OSError, RuntimeError):
+        return []
+    hidden = begun.startswith(".")
+    return sorted(folder + slash + name for name in names if hidden or not name.startswith("."))[:500]

@@ -6,15 +6,18 @@ Everything has a default: P8 works on first start with no file at all (row P6).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from p8.errors import ConfigError
 
 #: environment variable -> setting
-ENVIRONMENT = {"P8_MODEL": "model", "P8_THEME": "theme", "P8_PLUGINS": "plugins"}
+ENVIRONMENT = {
+    "P8_MODEL": "model", "P8_THEME": "theme", "P8_PLUGINS": "plugins", "P8_CONTAINER": "container",
+    "DOCKER_HOST": "engine", "DOCKER_CONTEXT": "engine_context",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,23 @@ class Config:
     shell: str = "/bin/sh"  #: runs `!command`
     output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
     context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
+    memory_snapshot_s: float = 300.0  #: how often hot memories are written down
     color: bool = True  #: false with NO_COLOR or TERM=dumb
+    snapshots: bool = True  #: keep the project's files around each command and agent that may change them
+    snapshot_file_mb: int = 50  #: a larger file is left out of checkpoints, and named
+    snapshot_quota_mb: int = 5120  #: of a project's kept files; beyond it `p8 checkpoint prune` has something to do
+    container: str = "auto"  #: a container under each session: auto (where an engine and an image are), always, never
+    container_image: str = ""  #: for sessions and instances; "" means P8's own, made by `p8 image build`
+    container_network: str = "none"  #: of a session's container: none or bridge
+    container_memory: str = "1Gi"  #: of a session's container at most
+    container_cpus: str = "1.5"  #: processors of a session's container at most
+    engine: str = ""  #: address of the container engine; DOCKER_HOST, else what the docker program uses
+    engine_context: str = ""  #: docker's context; DOCKER_CONTEXT
+    engine_certificates: str = ""  #: folder of ca.pem, cert.pem and key.pem; DOCKER_CERT_PATH with DOCKER_TLS_VERIFY
     trash_expire_days: int = 0  #: sessions so long in the trash are purged, a day after they were listed; 0 means never
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
+    permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
+    agents: dict[str, Any] = field(default_factory=dict)  #: `[agents.NAME]`: command, env, pass, auth
 
 
 def load_config(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Config:
@@ -52,8 +69,30 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     if file.exists():
         config = replace(config, **_read(file))
     named: dict[str, Any] = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
+    if env.get("DOCKER_TLS_VERIFY") and env.get("DOCKER_CERT_PATH"):
+        named["engine_certificates"] = env["DOCKER_CERT_PATH"]
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     return replace(config, **named, color=config.color and not plain)
+
+
+def inherited(names: Sequence[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """
+    Return those variables of the environment that are named; `LC_*` stands for all that begin so.
+
+    Args:
+        names: exact names, or beginnings with a * behind.
+        environ: environment to read; the process's own where none is given.
+    """
+    env = os.environ if environ is None else environ
+    starts = tuple(name[:-1] for name in names if name.endswith("*"))
+    return {key: value for key, value in env.items() if key in names or (starts and key.startswith(starts))}
+
+
+def secrets_in(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return values of the environment that are secrets by their names, each with its name: taken out of exports."""
+    env = os.environ if environ is None else environ
+    ends = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS")
+    return {value: name for name, value in env.items() if name.upper().endswith(ends) and len(value) >= 8}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ ProjectId = NewType("ProjectId", str)
 CheckpointId = NewType("CheckpointId", str)
 
 #: what another process wrote to a session at the same time is a session of its own, named after it and that process
-ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(~[0-9a-f]{6}){0,4}")
+ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(~[0-9a-f]{6}){0,4}", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TITLE_LENGTH = 72
 
@@ -56,6 +56,7 @@ class Kind(StrEnum):
     COMMAND = "command"  # a line typed at the prompt
     EXECUTION = "execution"  # a command that ran, with its result
     CHECKPOINT = "checkpoint"  # a place to come back to
+    PART = "part"  # of an answer: a text, a thought, a tool call, a plan or a permission, keyed by `id`
     EVENT = "event"  # anything else worth keeping: alerts, notices, instance and project changes
 
 

@@ -1,15 +1,31 @@
-"""For P8's own tests and for authors of plugins: an assistant that says what it is told to, and an app in a folder."""
+"""For P8's own tests and for authors of plugins: an assistant that says what it is told to, an engine, an app."""
 
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p8.assistants.base import Assistant, Cancel, Chunk, ChunkKind
-from p8.errors import P8Error
+from p8.containers.base import (
+    INSTALLATION,
+    Channel,
+    Container,
+    ContainerSpec,
+    Engine,
+    EngineDown,
+    Event,
+    Gone,
+    ImageMissing,
+    PortTaken,
+    Sample,
+    State,
+)
+from p8.errors import ContainerError, P8Error
+from p8.model import now_us
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -75,6 +91,112 @@ def _words(text: str) -> list[Chunk]:
     return [*words, usage]
 
 
+class FakeRuntime:
+    """
+    An engine in memory, for tests of what decides and records; whether a real engine does as told is tested with one.
+
+    Attributes:
+        containers: what there is, by id; a test may change or remove them as if somebody had.
+        images: names it has.
+        taken: ports of the host that a start finds taken.
+        down: when set, everything raises EngineDown with this text.
+        refuses: when set, every start raises ContainerError with this text.
+        specs: what was started, in order.
+        acts: (verb, container's name) in order.
+    """
+
+    def __init__(self, installation: str = "a" * 24, images: Sequence[str] = ("p8-session:base",)) -> None:
+        self.installation = installation
+        self.containers: dict[str, Container] = {}
+        self.images = set(images)
+        self.taken: set[int] = set()
+        self.down = ""
+        self.refuses = ""
+        self.specs: list[ContainerSpec] = []
+        self.acts: list[tuple[str, str]] = []
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def _up(self) -> None:
+        if self.down:
+            raise EngineDown(self.down, "")
+
+    def engine(self) -> Engine:
+        """Say what it is."""
+        self._up()
+        return Engine("fake://", "1", "1.41", True, 4, 8 << 30, True)
+
+    def has_image(self, name: str) -> str:
+        """Return an id for a name it has."""
+        self._up()
+        return f"sha256:{name}" if name in self.images else ""
+
+    def start(self, spec: ContainerSpec) -> Container:
+        """Keep a running container."""
+        self._up()
+        with self._lock:
+            if spec.image not in self.images:
+                raise ImageMissing(f"no image {spec.image}", "")
+            if self.refuses:
+                raise ContainerError(self.refuses, "")
+            if any(outside in self.taken for _, outside in spec.ports):
+                raise PortTaken("a port is taken", "")
+            number, now = next(self._numbers), now_us()
+            self.specs.append(spec)
+            made = Container(
+                f"{number:064x}", spec.name, State.RUNNING, spec.image,
+                {**spec.labels, INSTALLATION: self.installation}, now, now, 0, 0, "", False, spec.ports,
+                1000 + number, "",
+            )  # fmt: skip
+            self.containers[made.id] = made
+            return made
+
+    def list(self) -> list[Container]:
+        """Return this installation's."""
+        self._up()
+        return [one for one in self.containers.values() if one.labels.get(INSTALLATION) == self.installation]
+
+    def inspect(self, container_id: str) -> Container | None:
+        """Return one."""
+        self._up()
+        found = self.containers.get(container_id)
+        return found if found is not None and found.labels.get(INSTALLATION) == self.installation else None
+
+    def act(self, container_id: str, verb: str, grace_s: float = 10.0) -> None:
+        """Change its state as the verb says."""
+        found = self.inspect(container_id)
+        if found is None:
+            if verb in {"remove", "stop", "kill"}:
+                return
+            raise Gone(f"no container {container_id}", "")
+        self.acts.append((verb, found.name))
+        if verb == "remove":
+            del self.containers[container_id]
+            return
+        states = {"stop": State.EXITED, "kill": State.EXITED, "pause": State.PAUSED}
+        self.containers[container_id] = found._replace(state=states.get(verb, State.RUNNING), started_us=now_us())
+
+    def open(self, container_id: str, command: Sequence[str], **_more: Any) -> Channel:
+        """Refuse: nothing runs here."""
+        raise ContainerError("a fake engine runs nothing", "")
+
+    def logs(self, container_id: str, tail: int | None, follow: bool, timestamps: bool = False) -> Iterator[bytes]:
+        """Return one line."""
+        yield b"a line\n"
+
+    def samples(self, container_id: str) -> Iterator[Sample]:
+        """Return none."""
+        return iter(())
+
+    def events(self, since_us: int) -> Iterator[Event]:
+        """Return none."""
+        self._up()
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
 def fixed_clock(start_us: int = 1_795_000_000_000_000, step_us: int = 1000) -> Callable[[], int]:
     """Return a clock that goes on by `step_us` at each look, microseconds since 1970."""
     ticks = itertools.count(start_us, step_us)
@@ -103,4 +225,4 @@ def _giver(assistant: Assistant) -> Callable[[], Assistant]:
     return lambda: assistant
 
 
-__all__ = ["FakeAssistant", "P8Error", "fixed_clock", "make_app"]
+__all__ = ["FakeAssistant", "FakeRuntime", "P8Error", "fixed_clock", "make_app"]

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
 
 sys.path.insert(0, str(Path(__file__).parent))
+settings.register_profile("p8", deadline=None)  # time is measured in tests/perf, on machines that are not shared
+settings.load_profile("p8")
 
 
 @pytest.fixture(autouse=True)

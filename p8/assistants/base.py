@@ -18,9 +18,22 @@ class ChunkKind(StrEnum):
 
     TEXT = "text"  # part of the answer
     THOUGHT = "thought"  # part of the reasoning, where the model shows it
-    TOOL = "tool"  # a tool call or its update; `data` has id, title, status, content
+    TOOL = "tool"  # a tool call or its update; `data` has id, title, kind, status, content, locations, input, output
+    PLAN = "plan"  # what it means to do, whole each time; `data`: id, entries of content, priority, status
+    PERMISSION = "permission"  # a question: may it? `data`: request, id (of the tool call), title, kind, scope, choices
+    SESSION = "session"  # the backend's own session, to go on with later; `data` comes back as `agent_session`
     USAGE = "usage"  # `data`: tokens_in, tokens_out, cost (USD), where known
     NOTICE = "notice"  # a line for the person, not part of the answer
+
+
+class Decision(StrEnum):
+    """The answers to an agent's question for permission."""
+
+    ONCE = "once"  # this one
+    ALWAYS = "always"  # this one, and all of its scope for the rest of the session
+    NO = "no"  # not this one
+    NEVER = "never"  # not this one, nor any of its scope for the rest of the session
+    CANCEL = "cancel"  # stop the whole turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,8 @@ class Assistant(Protocol):
 
         Args:
             conversation: messages, oldest first, each with `role` (user, assistant, system, tool) and `content`
-                (text); further keys may be there and are ignored. Not modified.
+                (text); further keys may be there and are ignored. An answer that this session was given by a backend
+                with a session of its own has `agent_session`, as the SESSION chunk had it. Not modified.
             cancel: stop soon after it is set; what was yielded before stays.
 
         Raises:
@@ -69,4 +83,13 @@ class Assistant(Protocol):
 
     def close(self) -> None:
         """Give back memory, processes and connections. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """An assistant that asks for permission: it yields PERMISSION chunks and waits for the answers."""
+
+    def permit(self, request: str, decision: Decision) -> None:
+        """Answer the question `request`, from any thread. One that is not open any more is left alone."""
         ...

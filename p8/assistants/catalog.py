@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from p8.assistants import local
 from p8.assistants.base import Assistant, ModelInfo
 from p8.errors import NotFound
+
+if TYPE_CHECKING:
+    from p8.assistants.agents import Agents
 
 
 class Catalog:
@@ -18,18 +23,35 @@ class Catalog:
     Args:
         home: P8's home, where the local model is.
         extra: further assistants by name; tests and plugins bring theirs so.
+        agents: the settings of agents.
+        directory: says where the person stands, and agents work.
     """
 
-    def __init__(self, home: Path, extra: dict[str, Callable[[], Assistant]] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        extra: dict[str, Callable[[], Assistant]] | None = None,
+        agents: Mapping[str, Any] | None = None,
+        directory: Callable[[], Path] = Path.cwd,
+    ) -> None:
         self._home = home
         self._extra = dict(extra or {})
+        self._settings = agents or {}
+        self._directory = directory
+
+    @cached_property
+    def agents(self) -> Agents:
+        """The agents."""
+        from p8.assistants.agents import Agents
+
+        return Agents(self._settings, self._directory)
 
     def models(self) -> list[ModelInfo]:
         """Return every model, those that are ready first. Imports the llm library where it is installed."""
         from p8.assistants import llm
 
         found = [ModelInfo(name, "extra", name, True) for name in self._extra]
-        found += [local.info(self._home), *llm.models()]
+        found += [local.info(self._home), *self.agents.infos(), *llm.models()]
         return sorted(found, key=lambda model: not model.ready)
 
     def open(self, name: str) -> Assistant:
@@ -43,6 +65,8 @@ class Catalog:
             return self._extra[name]()
         if name == local.NAME:
             return local.LocalModel(self._home)
+        if name in self.agents.names():
+            return self.agents.open(name)
         from p8.assistants.llm import LlmModel
 
         try:

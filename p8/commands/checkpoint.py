@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from p8.commands.registry import Arg, Card, Choose, Result, Switched, Table, Text, command
+from p8.commands.registry import Arg, Card, Choose, Result, Switched, Table, Text, View, command
 from p8.commands.session import age, short, target
 from p8.model import Checkpoint, GitState, from_us
 
@@ -45,15 +45,23 @@ def checkpoint(app: App, args: Namespace) -> Result:
     known = app.checkpoints.list(current.session_id if current is not None else None)
     if not known:
         return Result([], (Text("No checkpoint yet. /checkpoint create NAME makes one.", "dim"),))
-    options = tuple((c.id, f"{c.name}  {age(c.created_us)} ago", git_line(c.git)) for c in known)
-    return Result([plain(c) for c in known], (), Choose("Go back to", options, "checkpoint go"))
+    options = tuple((c.id, f"{c.name}  {age(c.created_us)} ago", _preview(c)) for c in known)
+    return Result([plain(c) for c in known], (), Choose("Go back to", options, "checkpoint go --ask"))
 
 
-@command("checkpoint create", "Mark this place in the conversation, with the state of git.",
-         Arg("name", "what to call it", nargs="*"), doors=("repl",),
-         examples=("checkpoint create tests pass",))  # fmt: skip
+def _preview(checkpoint: Checkpoint) -> str:
+    files = checkpoint.data.get("files")
+    return git_line(checkpoint.git) + (f" · {files['count']:,} files" if isinstance(files, dict) else " · no files")
+
+
+@command("checkpoint create", "Mark this place in the conversation, with the files and the state of git.",
+         Arg("name", "what to call it", nargs="*"),
+         Arg("--large", "keep the files of this tree although they are many, now and later", flag=True),
+         doors=("repl",), examples=("checkpoint create tests pass",))  # fmt: skip
 def checkpoint_create(app: App, args: Namespace) -> Result:
     """Make a checkpoint."""
+    if args.large:
+        app.files.allow()
     return _create(app, " ".join(args.name))
 
 
@@ -61,8 +69,16 @@ def _create(app: App, name: str) -> Result:
     app.ensure_session()
     made = app.checkpoints.create(name)
     said = Text(f"◆ {made.name} — {git_line(made.git)}", "good")
-    problem = made.data.get("git_problem")
-    return Result(plain(made), (said, *((Text(f"git: {problem}", "warning"),) if problem else ())))
+    views: list[View] = [said]
+    for what in ("git", "files"):
+        problem = made.data.get(f"{what}_problem")
+        if problem:
+            views.append(Text(f"{what}: {problem}", "warning"))
+    skipped = made.data.get("files", {}).get("skipped", [])
+    if skipped:
+        named = ", ".join(f"{path} ({why})" for path, why, _ in skipped[:3])
+        views.append(Text(f"left out: {named}{' …' if len(skipped) > 3 else ''}", "dim"))
+    return Result(plain(made), tuple(views))
 
 
 @command("checkpoint list", "List checkpoints, newest first.",
@@ -95,12 +111,36 @@ def checkpoint_show(app: App, args: Namespace) -> Result:
     return Result(plain(found), (Card(f"◆ {found.name}", tuple((k, v) for k, v in fields if v)),))
 
 
-@command("checkpoint go", "Go back to a checkpoint, as a fork; the session itself stays as it is.",
-         Arg("checkpoint", "name, id or `last`", "checkpoint", "+"), doors=("repl",),
-         examples=("checkpoint go tests pass",))  # fmt: skip
+@command("checkpoint go", "Go back to a checkpoint: the conversation as a fork, the files, or both.",
+         Arg("checkpoint", "name, id or `last`", "checkpoint", "+"),
+         Arg("--parts", "what goes back", choices=("conversation", "files", "both"), default="conversation"),
+         Arg("--ask", "choose what goes back", flag=True),
+         Arg("--everything", "also files that something else than P8 has changed since", flag=True),
+         Arg("--yes", "do not ask", flag=True), doors=("repl",),
+         examples=("checkpoint go tests pass", "checkpoint go tests pass --parts both"))  # fmt: skip
 def checkpoint_go(app: App, args: Namespace) -> Result:
     """Go back."""
+    from p8.commands.files import restored
+    from p8.core.files import snapshot_of
+
     found = app.checkpoints.get(" ".join(args.checkpoint))
+    if args.ask and isinstance(found.data.get("files"), dict):
+        options = (("conversation", "Conversation only", "As a fork; files and git stay as they are."),
+                   ("both", "Conversation and files", "What is changed is shown first, and can be undone."),
+                   ("files", "Files only", "The conversation goes on here."))  # fmt: skip
+        return Result(
+            plain(found), (), Choose(f"Bring back · ◆ {found.name}", options, f"checkpoint go {found.id} --parts")
+        )
+    views: list[View] = []
+    if args.parts != "conversation":
+        args.dry_run = False
+        again = f"checkpoint go {found.id} --parts {args.parts} --yes" + (" --everything" if args.everything else "")
+        result = restored(app, *snapshot_of(found), args, again, f"Files are as at ◆ {found.name}")
+        if result.effect is not None or args.parts == "files":
+            return result
+        views += result.views
     made = app.checkpoints.go_back(found)
-    said = Text(f"Back at ◆ {found.name}, in a fork. Files and git are as they are now.")
-    return Result({"session": made.session_id, "checkpoint": found.id}, (said,), Switched(made.session_id, "forked"))
+    stay = "" if args.parts == "both" else " Files and git are as they are now."
+    views.append(Text(f"Back at ◆ {found.name}, in a fork.{stay}"))
+    data = {"session": made.session_id, "checkpoint": found.id}
+    return Result(data, tuple(views), Switched(made.session_id, "forked"))

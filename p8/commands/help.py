@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from p8.app import App
 
 KEYS = (
-    ("Enter", "send"), ("Alt-Enter, Ctrl-J", "new line"), ("!command", "run it in the shell, recorded"),
+    ("Enter", "send"), ("Alt-Enter", "new line"), ("!command", "run it in the shell, recorded"),
     ("Up, Down, Ctrl-R", "earlier lines"), ("Tab", "complete"), ("Ctrl-C", "stop the answer; clear the line"),
     ("Ctrl-D", "leave; everything is saved"), ("//text", "say something that begins with a slash"),
 )  # fmt: skip
@@ -48,7 +48,9 @@ def usage(found: Command, program: str) -> str:
 def settings(app: App, args: Namespace) -> Result:
     """Show settings."""
     config = app.config
-    rows = tuple((f.name, str(getattr(config, f.name))) for f in fields(config))
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    # A table holds what belongs to nobody's screen: keys for agents.
+    rows = tuple((name, ", ".join(v) if isinstance(v, dict) else str(v)) for name, v in values.items())
     where = Text(f"Set them in {config.home / 'config.toml'}, name = value.", "dim")
     return Result({name: value for name, value in rows}, (Table(("SETTING", "VALUE"), rows), where))  # noqa: C416
 

@@ -10,7 +10,7 @@ against its declared arguments, call it, and differ only in how they ask and how
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from p8.app import App
+    from p8.containers.base import Channel
 
 ENTRY_POINTS = "p8.commands"
 
@@ -74,7 +75,17 @@ class Card(NamedTuple):
     fields: tuple[tuple[str, str], ...]
 
 
-View = Text | Markdown | Table | Card
+class Plot(NamedTuple):
+    """Numbers as a picture: bars by label, or lines over one axis whose ends are the first and the last label."""
+
+    title: str
+    kind: str  #: "bars" or "lines"
+    labels: tuple[str, ...]
+    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars take the first
+    unit: str = ""
+
+
+View = Text | Markdown | Table | Card | Plot
 
 
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
@@ -107,6 +118,7 @@ class Switched(NamedTuple):
 
     session_id: str
     reason: str  #: "new", "resumed" or "forked"
+    draft: str = ""  #: what the next line begins with
 
 
 class Retry(NamedTuple):
@@ -117,7 +129,28 @@ class Quit(NamedTuple):
     """Leave the REPL."""
 
 
-Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit
+class Attach(NamedTuple):
+    """Give the person's terminal to a program; `open` is given (rows, columns), or None without a terminal."""
+
+    name: str
+    open: Callable[[tuple[int, int] | None], Channel]
+
+
+class Stream(NamedTuple):
+    """Show what comes, as it comes, until it ends or the person has seen enough."""
+
+    pieces: Iterator[bytes]
+
+
+class Live(NamedTuple):
+    """Draw anew every so many seconds, until the person has seen enough."""
+
+    draw: Callable[[], tuple[View, ...]]
+    every_s: float = 2.0
+    close: Callable[[], None] = lambda: None
+
+
+Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit | Attach | Stream | Live
 
 
 class Result(NamedTuple):
@@ -204,11 +237,21 @@ def command(
     return label
 
 
-#: first word of a command -> the module here that declares it, so that only what is asked for is imported
+#: first word of a command -> the modules here that declare it, so that only what is asked for is imported
 BUILT_IN = {
-    "session": "session", "sess": "session", "resume": "session", "checkpoint": "checkpoint", "search": "talk",
-    "history": "talk", "retry": "talk", "model": "model", "help": "help", "quit": "help", "exit": "help", "q": "help",
-    "settings": "help", "doctor": "doctor", "project": "project",
+    "agent": "agent",
+    "checkpoint": "checkpoint files", "rewind": "files",
+    "import": "transfer",
+    "doctor": "doctor",
+    "export": "export",
+    "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
+    "instance": "instance", "image": "engine", "watch": "engine", "shell-init": "engine", "log": "engine",
+    "model": "model",
+    "project": "project",
+    "search": "talk", "history": "talk", "retry": "talk",
+    "session": "session forks plan", "sess": "session forks plan", "resume": "session",
+    "remember": "memory", "recall": "memory", "forget": "memory",
+    "stats": "stats", "context": "context", "handoff": "handoff", "view": "view",
 }  # fmt: skip
 
 
@@ -230,7 +273,7 @@ class Registry:
 
     def load(self, word: str = "") -> None:
         """Import what declares the commands that begin with `word`; everything where none is given."""
-        wanted = {BUILT_IN[word]} if word in BUILT_IN else set(BUILT_IN.values())
+        wanted = set(BUILT_IN[word].split()) if word in BUILT_IN else set(" ".join(BUILT_IN.values()).split())
         for name in sorted(wanted - self._loaded):
             self._loaded.add(name)
             self.add_module(import_module(f"p8.commands.{name}"))

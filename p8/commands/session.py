@@ -150,7 +150,7 @@ def _listed(app: App, args: Namespace) -> Result:
 
 
 @command("session new", "Begin a new session; the current one is paused.", Arg("title", "its title", nargs="*"),
-         doors=("repl",), aliases=("sess new", "session start"), examples=("session new Fix the parser",))  # fmt: skip
+         doors=("repl",), aliases=("sess new",), examples=("session new Fix the parser",))  # fmt: skip
 def session_new(app: App, args: Namespace) -> Result:
     """Begin a session."""
     if app.sessions.current is not None:
@@ -407,8 +407,24 @@ def entry_views(entry: Entry) -> tuple[View, ...]:
         code = entry.data.get("exit_code")
         return (Text(f"$ {entry.data.get('command', '')}" + (f"  [exit {code}]" if code else ""), "accent"),
                 *((Text(output, "dim"),) if output else ()))  # fmt: skip
+    if entry.kind == "part":
+        return part_views(entry.data)
     if entry.kind == "checkpoint":
         return (Text(f"◆ checkpoint {entry.data.get('name', '')}", "warning"),)
+    return ()
+
+
+def part_views(data: dict[str, Any]) -> tuple[View, ...]:
+    """Return what an agent did on the way to an answer, a line each; texts and thoughts stand in the answer."""
+    what, title = data.get("part"), " ".join(str(data.get("title") or data.get("id", "")).split())
+    if what == "tool":
+        return (Text(f"⚙ {title}  {data.get('status', '')}".rstrip(), "dim"),)
+    if what == "permission":
+        return (Text(f"? {title}  {data.get('answer', '')}, by {data.get('by', '')}", "dim"),)
+    if what == "plan":
+        marks = {"completed": "✓", "in_progress": "▸"}
+        lines = [f"{marks.get(e.get('status'), '·')} {e.get('content', '')}" for e in data.get("entries") or ()]
+        return (Text("\n".join(lines), "dim"),) if lines else ()
     return ()
 
 

@@ -203,6 +203,8 @@ class Doctor:
         if any(f.what["active"] for f in held):
             said += [f"{name} was marked abandoned" for name in self._custody.recover()]
             self._store.drain()
+        for finding in _of(findings, {"call"}):
+            said += finding.what["run"](mender.kept)
         if _of(findings, {"purge"}) and self._finish_purge is not None:
             self._finish_purge()
             said.append("a purge that was interrupted was finished")

@@ -62,11 +62,12 @@ class Projects:
         self._unsaved: list[tuple[Project, str, str]] = []
         self._away = False
 
-    def of_directory(self, directory: Path) -> Project:
+    def of_directory(self, directory: Path, *, mark: bool = True) -> Project:
         """
         Return the project of a directory; a new one where it has none yet. Never raises for odd directories.
 
-        Where the directory is known, this is one look into the store and runs nothing.
+        Where the directory is known, this is one look into the store and runs nothing. Without `mark` no attribute is
+        put on a plain directory: nobody works in it now, it was only heard of.
         """
         self._away = False
         directory = Path(os.path.realpath(directory))
@@ -83,7 +84,9 @@ class Projects:
         if marked is not None:
             project = self._stored(marked[0].id) or marked[0]
         else:
-            project = (self._of_repository(root, found) if found is not None else None) or self._of_plain(root, found)
+            project = (self._of_repository(root, found) if found is not None else None) or self._of_plain(
+                root, found, mark
+            )
         project = replace(project, root=place)
         self._unsaved.append((project, place, stamp))
         self.flush()
@@ -146,7 +149,7 @@ class Projects:
 
     # plain directories
 
-    def _of_plain(self, root: Path, found: git.Repository | None) -> Project:
+    def _of_plain(self, root: Path, found: git.Repository | None, mark: bool) -> Project:
         name = git.shown(root.name) or "root"
         by_path = Project(ProjectId(f"{prefix_from(name)}-{_digest(os.fsencode(root))}"), name, "")
         if is_a_place(root):
@@ -154,6 +157,8 @@ class Projects:
         earlier = self._earlier(root, found)
         if earlier is not None:
             return earlier
+        if not mark:
+            return self._stored(by_path.id) or by_path
         wanted = f"{prefix_from(name)}-{os.urandom(4).hex()}"
         with contextlib.suppress(OSError, AttributeError):
             try:

@@ -35,8 +35,8 @@ class Trash:
     Args:
         sessions: says which there are, and who holds them.
         expire_days: sessions so long in the trash are due; 0 for never.
-        also: told the checkpoint entries of purged sessions, to remove what belongs to them elsewhere (snapshots); each
-            returns what it could not remove.
+        also: told the events and checkpoints of purged sessions, to remove what belongs to them elsewhere (snapshots);
+            each returns what it could not remove.
     """
 
     def __init__(self, sessions: SessionManager, expire_days: int = 0, also: Sequence[Also] = ()) -> None:
@@ -106,8 +106,9 @@ class Trash:
         left: list[str] = []
         if self._also:
             table = self._store.sessions
+            kinds = (Kind.EVENT, Kind.CHECKPOINT)
             entries = [
-                entry for name in names for entry in table.entries(name, kinds=(Kind.CHECKPOINT,), whole=True)
+                entry for name in names for entry in table.entries(name, kinds=kinds, whole=True)
                 if entry.stream in names
             ]  # fmt: skip
             for remove in self._also:

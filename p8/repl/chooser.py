@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 
 from prompt_toolkit.application import Application
@@ -16,6 +18,7 @@ from prompt_toolkit.styles import Style
 from p8.repl.screen import escape
 
 MOST_LINES = 12
+STOP_POLL_S = 0.1
 STYLE = {"title": "bold", "chosen": "reverse", "dim": "ansibrightblack", "preview": "ansibrightblack italic"}
 
 
@@ -59,7 +62,9 @@ class Chooser:
         return shown[self.at][0] if shown else None
 
 
-def choose(title: str, options: Sequence[tuple[str, str, str]], color: bool = True) -> str | None:
+def choose(
+    title: str, options: Sequence[tuple[str, str, str]], color: bool = True, stop: threading.Event | None = None
+) -> str | None:
     """
     Let the person choose.
 
@@ -67,6 +72,7 @@ def choose(title: str, options: Sequence[tuple[str, str, str]], color: bool = Tr
         title: what it is about.
         options: (value, label, preview) each.
         color: whether colours may be used.
+        stop: leaves it when it is set.
 
     Returns:
         the value chosen, or None.
@@ -97,7 +103,17 @@ def choose(title: str, options: Sequence[tuple[str, str, str]], color: bool = Tr
         color_depth=None if color else ColorDepth.DEPTH_1_BIT,
     )  # fmt: skip
     application.ttimeoutlen = 0.05
-    return application.run()
+
+    async def watch() -> None:
+        while stop is not None and not stop.is_set():  # noqa: ASYNC110  set by a signal or another thread
+            await asyncio.sleep(STOP_POLL_S)
+        application.exit(result=None)
+
+    def begin() -> None:
+        if stop is not None:
+            application.create_background_task(watch())
+
+    return application.run(pre_run=begin)
 
 
 def _keys(state: Chooser) -> KeyBindings:

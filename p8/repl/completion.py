@@ -63,6 +63,8 @@ class ReplCompleter(Completer):
             kinds = {arg.complete for arg in registry.commands[path].args if arg.complete}
             options = [arg.name for arg in registry.commands[path].args if arg.name.startswith("--")]
             yield from self._values(kinds, " ".join(words), options)
+            if "path" in kinds:
+                yield from self._path(words[-1])
 
     def _values(self, kinds: set[str], typed: str, options: list[str]) -> Iterator[Completion]:
         values: list[tuple[str, str]] = [(option, "") for option in options if typed.startswith("-")]
@@ -74,6 +76,8 @@ class ReplCompleter(Completer):
         if "model" in kinds:
             self._models = self._models or [m.name for m in self._app.catalog.models()]
             values += [(name, "") for name in self._models]
+        if "agent" in kinds:
+            values += [(name, "") for name in self._app.catalog.agents.names()]
         if "command" in kinds:
             values += [(name, "") for name in self._app.registry.names("repl")]
         if "tag" in kinds:

@@ -23,6 +23,7 @@ def bindings(screen: Screen) -> KeyBindings:
     empty = {"count": 0}
 
     @keys.add("enter")
+    @keys.add("c-j")  # what Enter was, typed while something still ran
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if not goes_on(buffer.text):
@@ -33,7 +34,6 @@ def bindings(screen: Screen) -> KeyBindings:
         buffer.insert_text("\n")
 
     @keys.add("escape", "enter")
-    @keys.add("c-j")
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
@@ -46,5 +46,12 @@ def bindings(screen: Screen) -> KeyBindings:
         empty["count"] += 1
         if empty["count"] % 2 == 0:
             run_in_terminal(lambda: screen.line("Ctrl-D or /quit leaves; everything is saved.", "dim"))
+
+    @keys.add("escape", "escape")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if not buffer.text:
+            buffer.text = "/rewind"
+            buffer.validate_and_handle()
 
     return keys

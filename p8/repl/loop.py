@@ -110,6 +110,7 @@ class Repl:
         self._leaving = ""
         self._said: list[Notice] = []
         self._left = False
+        self._draft = ""
         self._last_session = ""
         self._prompt: PromptSession[str] = PromptSession(
             history=ThreadedHistory(TypedLines(app, "")),
@@ -162,13 +163,16 @@ class Repl:
         with contextlib.suppress(Exception):
             self.app.store.start()
             self.app.settle_project()
+            self.app.files.look_after(self.app.config.snapshot_quota_mb << 20)
+        with contextlib.suppress(Exception):
             if self.screen.color:
                 import rich.markdown  # noqa: F401
 
     def _read(self) -> str | None:
         """Return the next line; None when the person, or the terminal, has gone."""
         try:
-            return self._prompt.prompt([("class:prompt", PROMPT)])
+            draft, self._draft = self._draft, ""
+            return self._prompt.prompt([("class:prompt", PROMPT)], default=draft)
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -184,6 +188,9 @@ class Repl:
         self._left = True
         session = self.app.sessions.current
         session_id = session.session_id if session is not None else self._last_session
+        if session is not None and self._leaving not in {"", "quit"}:
+            with contextlib.suppress(P8Error, OSError):  # row C4: what was there when it ended in a hurry
+                self.app.checkpoints.create(f"left by {self._leaving}", emergency=True)
         self.app.close()
         with contextlib.suppress(OSError, ValueError):
             for notice in self.app.store.notices():
@@ -196,6 +203,7 @@ class Repl:
         """Write down an error nobody foresaw; the session is saved all the same."""
         import traceback
 
+        self._leaving = "a crash"
         file = self.app.config.home / "logs" / "crash.log"
         with contextlib.suppress(OSError):
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -308,6 +316,10 @@ class Repl:
             self._answer()
         elif isinstance(effect, Quit):
             self._leaving = "quit"
+        elif effect is not None:
+            from p8.repl.live import perform
+
+            perform(effect, self.screen)
 
     def _yes(self, question: str, default: bool = False) -> bool:
         self.screen.write(f"{escape(question)} {'[Y/n]' if default else '[y/N]'} ")
@@ -342,12 +354,18 @@ class Repl:
             with self._kept():
                 app.sessions.annotate(model=assistant.name)
         cancel = Cancel()
-        with self._running(cancel), Answer(self.screen) as shown:
-            for chunk in run_turn(app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s):
+        with self._running(cancel), Answer(self.screen, cancel) as shown:
+            for chunk in run_turn(
+                app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s, permissions=app.permissions,
+                context=app.conversation, ask=shown.ask if self.screen.is_terminal else None,
+            ):  # fmt: skip
                 shown.take(chunk)
         self.status.tokens += shown.tokens
         if cancel.is_set():
             self.screen.line("Stopped; what came is kept. /retry asks again.", "dim")
+        with self._kept():
+            for checkpoint in app.after_turn():
+                self.screen.line(f"◆ {checkpoint.name}", "dim")
 
     def _shell(self, line: str) -> None:
         from p8.repl import shell
@@ -358,7 +376,7 @@ class Repl:
             self._change_directory(line[2:].strip())
             return
         stop = threading.Event()
-        with self._running(stop):
+        with self._running(stop), self.app.files.around():
             try:
                 done = shell.run(
                     line, self.app.config.shell, self.app.directory, self.app.config.output_limit_bytes,
@@ -442,6 +460,7 @@ class Repl:
         history = ThreadedHistory(TypedLines(self.app, effect.session_id))
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
+        self._draft = effect.draft
         if effect.reason == "new":
             return
         row = self.app.store.sessions.get(effect.session_id)

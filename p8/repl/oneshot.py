@@ -49,7 +49,15 @@ def answer(app: App, question: str, piped: str, options: dict[str, Any]) -> int:
             print(f"p8: {escape(str(error))}", file=sys.stderr)
         screen = Screen(color=False)
         pieces: list[str] = []
-        for chunk in run_turn(app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s):
+        for chunk in run_turn(
+            app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s, permissions=app.permissions,
+            context=app.conversation,
+        ):  # fmt: skip
+            if chunk.kind is ChunkKind.NOTICE:
+                print(f"p8: {escape(chunk.text)}", file=sys.stderr)
+            elif chunk.kind is ChunkKind.PERMISSION and chunk.data.get("by") == "nobody":
+                asked = escape(f"{assistant.name} asked to: {chunk.text}", lines=False)
+                print(f'p8: {asked}; nobody is here to allow it (permissions = "allow" does)', file=sys.stderr)
             if chunk.kind is ChunkKind.TEXT:
                 pieces.append(chunk.text)
                 if not as_json:

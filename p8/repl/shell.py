@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from p8.core.output import Kept
+
 GRACE_S = 2.0
-CUT = "\n[… {} bytes of output left out …]\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def run(
         [shell, "-c", command], cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
-    kept = _Kept(limit_bytes)
+    kept = Kept(limit_bytes)
     _pump(process, kept, show, stop)
     if stop.is_set():
         _end(process)
@@ -61,7 +62,7 @@ def run(
     return Run(code, kept.text(), round(time.monotonic() - begun, 3), started, kept.cut, stop.is_set())
 
 
-def _pump(process: subprocess.Popen[bytes], kept: _Kept, show: Callable[[str], None], stop: threading.Event) -> None:
+def _pump(process: subprocess.Popen[bytes], kept: Kept, show: Callable[[str], None], stop: threading.Event) -> None:
     import codecs
 
     assert process.stdout is not None
@@ -87,28 +88,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
             return
-
-
-class _Kept:
-    """The first and the last part of an output."""
-
-    def __init__(self, limit: int) -> None:
-        self._half = max(limit // 2, 1)
-        self._first = bytearray()
-        self._last = bytearray()
-        self.cut = 0
-
-    def add(self, block: bytes) -> None:
-        room = self._half - len(self._first)
-        if room > 0:
-            self._first += block[:room]
-            block = block[room:]
-        self._last += block
-        over = len(self._last) - self._half
-        if over > 0:
-            del self._last[:over]
-            self.cut += over
-
-    def text(self) -> str:
-        middle = CUT.format(self.cut).encode() if self.cut else b""
-        return (bytes(self._first) + middle + bytes(self._last)).decode("utf-8", "replace")

@@ -61,6 +61,10 @@ class StatusLine:
         fields.append((40, "class:status", app.model or "no model"))
         if self.tokens:
             fields.append((10, "class:status", f"{_count(self.tokens)} tokens"))
+        filled = self._filled()
+        if filled >= 0.01:
+            style = "class:status.bad" if filled >= 0.9 else "class:status.warning" if filled >= 0.7 else "class:status"
+            fields.append((15, style, f"{filled:.0%} full"))
         if state.unwritten:
             fields.append((100, "class:status.bad", f"NOT SAVED: {state.unwritten} only in memory"))
         elif state.problem and state.unfolded:
@@ -68,6 +72,11 @@ class StatusLine:
         elif app.sessions.current is not None:
             fields.append((90, "class:status.good", "saved" if not state.unsynced_bytes else "saved, not synced"))
         return [(rank, style, escape(text, lines=False)) for rank, style, text in fields]
+
+    def _filled(self) -> float:
+        """Return the part of what the model takes that the last request filled; in memory since that turn."""
+        planner = self._app.__dict__.get("planner")
+        return planner.usage.sent / max(planner.window, 1) if planner is not None else 0.0
 
     def _current_branch(self) -> str:
         now = time.monotonic()

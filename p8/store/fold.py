@@ -39,6 +39,7 @@ COLUMNS = {
 NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
 INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
 ONE = "(?,?,?,?,?,?)"
+LEASE = ("owner", "pid", "started", "boot", "host")
 WIDTH = ONE.count("?")
 bytes_of = struct.Struct(">Q").pack  #: of a hash, big end first
 
@@ -411,23 +412,25 @@ class _Batch:
     def about(self, time_us: int, payload: bytes, name: str) -> None:
         """Apply what an entry says about a session: its own, or the one it names."""
         data = load(payload)
-        target = data.get("about") or name
-        values = data.get("set")
-        if data.get("what") in {"started", "forked"} and target == name:
+        about, what, values = data.get("about"), data.get("what"), data.get("set")
+        target = about if isinstance(about, str) and about else name
+        if isinstance(what, str) and what in {"started", "forked"} and target == name:
             self._start(time_us, data, name)
         known: dict[str, Any] = {}
         rest: dict[str, Any] = {}
         for key, value in values.items() if isinstance(values, dict) else ():
             kind = COLUMNS.get(key)
-            if kind is not None and (value is None or isinstance(value, kind)):
+            large = isinstance(value, int) and abs(value) >> 63
+            if kind is not None and not large and (value is None or isinstance(value, kind)):
                 known[key] = column(value)
             else:
                 rest[key] = value
         if "title" in known and target in self._streams:
             self._streams[target].titled = bool(known["title"])
         self._set(target, known, rest)
-        if data.get("lease") == "released":
-            self._db.execute("DELETE FROM leases WHERE session = ? AND owner = ?", (target, data.get("owner")))
+        owner = data.get("owner")
+        if data.get("lease") == "released" and isinstance(owner, str):
+            self._db.execute("DELETE FROM leases WHERE session = ? AND owner = ?", (target, owner))
 
     def _start(self, time_us: int, data: dict[str, Any], name: str) -> None:
         stream = self._streams[name]
@@ -437,7 +440,7 @@ class _Batch:
         )
         stream.exists = True
         lease = data.get("lease")
-        if isinstance(lease, dict):
+        if isinstance(lease, dict) and all(_fits(lease.get(part)) for part in LEASE):
             self._db.execute(
                 "INSERT OR IGNORE INTO leases VALUES (:session,:owner,:pid,:started,:boot,:host,:heartbeat,1)",
                 {**lease, "session": name, "heartbeat": time_us},
@@ -511,6 +514,10 @@ def put_large(db: Any, key: int, payload: bytes) -> str:
             preview[name] = value
     db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
     return orjson.dumps(preview).decode()
+
+
+def _fits(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and not abs(value) >> 63)
 
 
 def _size(path: Path) -> int:

@@ -20,6 +20,7 @@ from xxhash import xxh3_64_hexdigest
 from p8.errors import StoreError
 from p8.events import Bus, Change
 from p8.model import Entry, Notice, now_us
+from p8.store.instances import InstanceTable, PortTable
 from p8.store.journal import Journal
 from p8.store.keeper import Keeper
 from p8.store.leases import Leases
@@ -177,6 +178,16 @@ class PersistenceManager:
     def projects(self) -> ProjectTable:
         """Projects and the places where they were seen."""
         return ProjectTable(self.keeper.write, self.read, self.clock)
+
+    @cached_property
+    def instances(self) -> InstanceTable:
+        """Instances."""
+        return InstanceTable(self.keeper.write, self.read, self.clock)
+
+    @cached_property
+    def ports(self) -> PortTable:
+        """Ports leased to instances."""
+        return PortTable(self.keeper.write, self.read, self.clock)
 
     @cached_property
     def settings(self) -> Settings:

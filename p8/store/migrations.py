@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p8.errors import StoreError
-from p8.store import schema
+from p8.store import instances, schema
 from p8.store.sqlite import connect, driver
 
 Step = Callable[[Any], None]
@@ -25,8 +25,14 @@ def create(db: Any) -> None:
         db.execute(statement)
 
 
+def add_instances(db: Any) -> None:
+    """Instances and their ports."""
+    for statement in _statements(instances.TABLES):
+        db.execute(statement)
+
+
 #: version reached -> how, oldest first. Never edit one that was released; add the next.
-STEPS: tuple[tuple[int, Step], ...] = ((1, create),)
+STEPS: tuple[tuple[int, Step], ...] = ((1, create), (2, add_instances))
 
 
 def version_of(db: Any) -> int:

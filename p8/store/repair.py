@@ -23,7 +23,7 @@ from p8.store.sqlite import connect, driver, wal_allowed
 
 TABLES = (
     "streams", "sessions", "entries", "packed", "dictionaries", "large", "changes", "journals", "damage", "leases",
-    "projects", "places", "settings",
+    "projects", "places", "settings", "instances", "ports",
 )  # fmt: skip
 
 UNKNOWN_ENTRIES = 4096  #: so many are looked for in a session whose length cannot be read

@@ -388,9 +388,10 @@ def _whole(db: Any, codec: Codec, key: int, stored: Any) -> dict[str, Any]:
 
     try:
         data = load(stored if isinstance(stored, str) else codec.unpack(stored, db))
-        if data.get("$large", 0) > LARGE_BYTES:
+        size = data.get("$large")
+        if isinstance(size, int) and size > LARGE_BYTES:
             body = db.execute("SELECT body FROM large WHERE id = ?", (key,)).fetchone()
-            data = load(expand(body[0], data["$large"]))
+            data = load(expand(body[0], size)) if body is not None else data
     except Exception:
         return {}
     return data

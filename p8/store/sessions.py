@@ -179,6 +179,13 @@ class SessionTable:
         sql = f"SELECT {COLUMNS}{SOURCE} WHERE s.parent = ? AND s.trashed IS NULL ORDER BY s.num"
         return [_row(r) for r in self._readers.all(sql, (session_id,))]
 
+    def imported(self) -> dict[tuple[str, str], SessionRow]:
+        """Return the sessions that came from other tools, by tool and the tool's own id; of several the newest."""
+        self._ready()
+        sql = f"SELECT {COLUMNS}{SOURCE} WHERE json_extract(s.meta, '$.imported.tool') IS NOT NULL ORDER BY s.num"
+        rows = [_row(row) for row in self._readers.all(sql)]
+        return {(str(r.meta["imported"]["tool"]), str(r.meta["imported"].get("id", ""))): r for r in rows}
+
     def head(self, session_id: str) -> tuple[int, int]:
         """Return a stream's last sequence number and hash, (0, 0) for an unknown one."""
         rows = self._readers.all("SELECT entries, head FROM streams WHERE id = ?", (session_id,))
@@ -322,10 +329,12 @@ class SessionTable:
         try:
             text = stored if isinstance(stored, str) else self._codec.unpack(stored, db)
             data = load(text)
-            size = data.pop("$large", None)
-            if size is not None and whole:
+            size = None
+            if text.startswith('{"$large":'):  # unless it is somebody's own word
                 body = db.execute("SELECT body FROM large WHERE id = ?", (key,)).fetchone()
-                data, size = load(expand(body[0], size)), None
+                size = data.pop("$large") if body is not None else None
+                if size is not None and whole:
+                    data, size = load(expand(body[0], size)), None
         except (StoreError, TypeError) as error:
             data, size = {"role": role, "content": f"[this entry is damaged: {error}]", "damaged": True}, None
         return Entry(stream, seq, time_us, kind, data, size is not None)

@@ -193,18 +193,18 @@ def git_state(directory: Path, timeout_s: float = TIMEOUT_S) -> GitState:
     found = find(directory)
     if found is None:
         return GitState()
-    settings = _overrides(found)
+    settings = overrides(found)
     if settings is None:
         branch, commit = head(directory)
         return GitState(branch=branch, commit=commit, root=str(found.root))
     return _parse(run(found, *STATUS, settings=settings, timeout_s=timeout_s), str(found.root))
 
 
-def _overrides(found: Repository) -> list[str] | None:
+def overrides(found: Repository) -> list[str] | None:
     """Return the settings that `status` needs in this repository; None where it has no work tree."""
     text = _configuration(found)
     words = text.lower()
-    mine = [f"{key}={value}" for key, value in _personal(Path.home()) if key[5:].encode() not in words]
+    mine = [f"{key}={value}" for key, value in personal(Path.home()) if key[5:].encode() not in words]
     if len(text) < MOST_BYTES and not SUSPECT.search(text):
         return mine
     settings = dict(_settings(found))
@@ -240,7 +240,7 @@ def _settings(found: Repository) -> list[tuple[str, str]]:
 
 
 @functools.cache
-def _personal(home: Path) -> list[tuple[str, str]]:
+def personal(home: Path) -> list[tuple[str, str]]:
     """Return what the person's own configuration says of `PERSONAL`, asked once."""
     import subprocess
 

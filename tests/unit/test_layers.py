@@ -24,12 +24,19 @@ LAYERS = [
     ["p8.__main__", "p8.testing"],
 ]
 VENDORS = {
-    "prompt_toolkit": "p8.repl", "rich": "p8.repl", "pysqlite3": "p8.store", "sqlite3": "p8.store",
-    "sqlite_utils": "p8.store", "zstandard": "p8.store", "xxhash": "p8.store", "git": "p8.workspace",
-    "llm": "p8.assistants", "xllamacpp": "p8.assistants", "docker": "p8.containers", "msgspec": "p8.formats",
+    "prompt_toolkit": "p8.repl", "rich": "p8.repl", "pysqlite3": ("p8.store", "p8.formats.database_process"),
+    "sqlite3": ("p8.store", "p8.formats.database_process"), "sqlite_utils": "p8.store",
+    "zstandard": ("p8.store", "p8.formats"), "xxhash": "p8.store", "git": "p8.workspace", "llm": "p8.assistants",
+    "xllamacpp": "p8.assistants", "msgspec": "p8.formats", "acp": "p8.assistants", "pydantic": "p8.assistants",
+    "docker": "p8.containers", "yaml": "p8.containers",
+    "markdown_it": "p8.formats", "pygments": "p8.formats", "detect_secrets": "p8.formats",
+    "bpe_openai": "p8.assistants",
 }  # fmt: skip
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
-LAZY = {"rich", "git", "llm", "xllamacpp", "docker", "zstandard", "sqlite_utils"}
+LAZY = {
+    "rich", "git", "llm", "xllamacpp", "docker", "yaml", "zstandard", "sqlite_utils", "acp", "pydantic", "markdown_it",
+    "pygments", "detect_secrets", "bpe_openai",
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

