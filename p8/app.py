@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.containers.docker import Docker
+    from p8.core.actions import Book
     from p8.core.checkpoints import Checkpoints
+    from p8.core.cleanup import Cleanup
     from p8.core.context import ContextPlanner
     from p8.core.doctor import Doctor
     from p8.core.files import Files
@@ -31,9 +33,13 @@ if TYPE_CHECKING:
     from p8.core.instances import InstanceManager
     from p8.core.memories import Memories
     from p8.core.permissions import Permissions
+    from p8.core.portfolio import Portfolio
     from p8.core.projects import Projects
+    from p8.core.removal import Removal
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
+    from p8.core.suggest import Suggestions
+    from p8.core.supervisor import Supervisor
     from p8.core.transfer import Transfer
     from p8.core.trash import Trash
     from p8.core.ui import UiState
@@ -67,6 +73,10 @@ class App:
         self._project: Project | None = None
         self._loading: threading.Thread | None = None
         self._noted: tuple[str, Path, GitState] | None = None
+        self._supervisor: Supervisor | None = None
+        self._again: threading.Timer | None = None
+        self._book: tuple[Path, Book] | None = None
+        self._closed = False
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
 
@@ -78,7 +88,11 @@ class App:
     @cached_property
     def store(self) -> PersistenceManager:
         """Where everything is kept."""
-        return PersistenceManager(self.config.home, self.bus, self._background)
+        from p8.core.log import notes_down
+
+        store = PersistenceManager(self.config.home, self.bus, self._background)
+        self.bus.subscribe(notes_down(store))
+        return store
 
     @cached_property
     def sessions(self) -> SessionManager:
@@ -95,6 +109,29 @@ class App:
         from p8.core.projects import Projects
 
         return Projects(self.store)
+
+    @cached_property
+    def portfolio(self) -> Portfolio:
+        """All of them."""
+        from p8.core.portfolio import Portfolio
+
+        return Portfolio(self.sessions, self.config.max_projects, self.config.project_cleanup_after_days)
+
+    @cached_property
+    def removal(self) -> Removal:
+        """Their way into the trash and out of it."""
+        from p8.core.removal import Removal
+
+        return Removal(self.portfolio, self.sessions)
+
+    @cached_property
+    def cleanup(self) -> Cleanup:
+        """What becomes of those that nobody uses."""
+        from p8.core.cleanup import Calendar, Cleanup
+
+        config = self.config
+        calendar = Calendar(config.project_cleanup_after_days, config.project_cleanup_warning_days)
+        return Cleanup(self.portfolio, self.removal, calendar, config.project_cleanup, config.project_cleanup_every_s)
 
     @cached_property
     def checkpoints(self) -> Checkpoints:
@@ -114,6 +151,42 @@ class App:
             self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
             self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
         )  # fmt: skip
+
+    @property
+    def actions(self) -> Book:
+        """Quick actions, as their files are now."""
+        from p8.core.actions import Book
+        from p8.workspace import git
+
+        found = git.find(self.directory)
+        root = found.root if found is not None else self.directory
+        if self._book is None or self._book[0] != root or not self._book[1].is_current():
+            self._book = root, Book(self.config.home, root)
+        return self._book[1]
+
+    @cached_property
+    def suggestions(self) -> Suggestions:
+        """What may come next."""
+        from p8.core.suggest import Suggestions
+
+        def project() -> str:
+            return self._project.id if self._project is not None else ""
+
+        def checkpoint_us() -> int | None:
+            current = self.sessions.current
+            made = self.checkpoints.list(current.session_id) if current is not None else []
+            return made[0].created_us if made else None
+
+        return Suggestions(
+            self.sessions, lambda: self.actions, lambda: self.directory, project, self._budget_used, checkpoint_us
+        )
+
+    def _budget_used(self) -> float | None:
+        """Return which part of what the model takes, or of the plan, is used; None where nothing was counted yet."""
+        if "planner" not in self.__dict__ or not self.planner.ready:
+            return None
+        usage, plan = self.planner.usage, self.planner.plan
+        return max(usage.sent / max(self.planner.window, 1), usage.total / plan.total_budget if plan else 0.0)
 
     @cached_property
     def runtime(self) -> Docker:
@@ -287,6 +360,19 @@ class App:
                 self._noted = noted
                 reality.note_place(self.sessions, *noted[1:])
 
+    def look_after(self) -> None:
+        """Look after this project's instances in the background, where there are any and no process does so for all."""
+        if self._supervisor is not None or not self._own_instances():
+            return
+        from p8.core.supervisor import Supervisor
+
+        self._supervisor = Supervisor(self.instances, self._own_instances)
+        threading.Thread(target=self._supervisor.run, name="p8-supervisor", daemon=True).start()
+
+    def _own_instances(self) -> set[str]:
+        places = {str(self.directory), self.project.root}
+        return {one.id for one in self.instances.roster.all() if str(one.project_path) in places}
+
     def settle_project(self) -> None:
         """Work out the project and say so of the current session, if it does not know it yet."""
         project = self.project
@@ -294,6 +380,23 @@ class App:
         if session is not None and not session.metadata.get("project"):
             with contextlib.suppress(P8Error):
                 self.sessions.annotate(project=project.id, project_name=project.name)
+
+    def note_error(self, error: P8Error) -> None:
+        """Record an error that the person was shown, where anything is recorded yet."""
+        from p8.core.log import note_error
+
+        if self.sessions.current is not None:
+            note_error(self.store, error, self.sessions.current.session_id)
+
+    def look_after_projects(self) -> None:
+        """Note that the project is in use, and clean up what is due; again and again, for as long as this app lives."""
+        with contextlib.suppress(P8Error):
+            self.portfolio.touch(self.project.id)
+            self.cleanup.look(self.project.id)
+        if self.config.project_cleanup and not self._closed:
+            self._again = threading.Timer(max(self.config.project_cleanup_every_s, 60.0), self.look_after_projects)
+            self._again.daemon = True
+            self._again.start()
 
     def _expire_trash(self, change: Change) -> None:
         """Once the store is ready, purge what is due, aside: whoever publishes must not wait for it."""
@@ -413,16 +516,25 @@ class App:
 
     def close(self) -> None:
         """Pause the current session, save, let go of everything. Safe to call twice."""
+        self._closed = True
+        if self._again is not None:
+            self._again.cancel()
         if self._assistant is not None:
             self._assistant.close()
         if "memories" in self.__dict__:
             self.memories.close()
+        if self._supervisor is not None:
+            self._supervisor.stop()
         if "container" in self.__dict__:
             self.container.stop()
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:
             self.note_place()
+            if self._project is not None and self._project.workspace and self.sessions.current is not None:
+                with contextlib.suppress(P8Error):
+                    self.sessions.pause_session()
+                self.portfolio.settle(self._project.id)
             self.sessions.close()
             self._note_health()
         elif "store" in self.__dict__:

@@ -32,6 +32,11 @@ class Config:
     shell: str = "/bin/sh"  #: runs `!command`
     output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
     context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
+    max_projects: int = 1000  #: so many can be created
+    project_cleanup: bool = False  #: whether projects unused for long go to the trash by themselves
+    project_cleanup_after_days: int = 30  #: unused for so many days they are marked; deleted a day later
+    project_cleanup_warning_days: int = 3  #: so many days before, and daily, it is said
+    project_cleanup_every_s: float = 86400.0  #: how often it is looked
     memory_snapshot_s: float = 300.0  #: how often hot memories are written down
     color: bool = True  #: false with NO_COLOR or TERM=dumb
     snapshots: bool = True  #: keep the project's files around each command and agent that may change them

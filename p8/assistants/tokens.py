@@ -29,6 +29,7 @@ BLOCK = 100_000  #: characters counted at once; a text is cut there, which costs
 WORDS_KEPT = 60_000
 #: GPT-2's pattern; numbers stand alone before it is applied, as the model's own pre-tokenizer has it
 SPLIT = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
+COUNTED_WHOLE = 1_000_000  #: characters; longer texts fit no window, so about is enough
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
@@ -44,6 +45,13 @@ class Tokens(Protocol):
     def count(self, text: str) -> int:
         """Return how many tokens `text` is."""
         ...
+
+
+def sampled(count: Callable[[str], int], text: str) -> int:
+    """Return about how many tokens a very long text is, from eight parts of it."""
+    size = COUNTED_WHOLE // 16
+    parts = [text[at : at + size] for at in range(0, len(text) - size + 1, (len(text) - size) // 7)]
+    return sum(map(count, parts)) * len(text) // (size * len(parts))
 
 
 class RuleOfThumb:
@@ -80,7 +88,9 @@ class OpenAITokens:
         self._encode: Callable[[str], Sequence[int]] = found.encode_ordinary
 
     def count(self, text: str) -> int:
-        """Return how many tokens `text` is."""
+        """Return how many tokens `text` is; of one longer than any window, about how many."""
+        if len(text) > COUNTED_WHOLE:
+            return sampled(self.count, text)
         text = text.encode("utf-8", "replace").decode()
         return sum(len(self._encode(text[at : at + BLOCK])) for at in range(0, len(text), BLOCK))
 
@@ -109,7 +119,9 @@ class GgufTokens:
         self._numbers = _numbers()
 
     def count(self, text: str) -> int:
-        """Return how many tokens `text` is."""
+        """Return how many tokens `text` is; of one longer than any window, about how many."""
+        if len(text) > COUNTED_WHOLE:
+            return sampled(self.count, text)
         total = 0
         for piece in self._numbers.split(text):
             if piece and self._numbers.fullmatch(piece):

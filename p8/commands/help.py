@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 KEYS = (
     ("Enter", "send"), ("Alt-Enter", "new line"), ("!command", "run it in the shell, recorded"),
-    ("Up, Down, Ctrl-R", "earlier lines"), ("Tab", "complete"), ("Ctrl-C", "stop the answer; clear the line"),
-    ("Ctrl-D", "leave; everything is saved"), ("//text", "say something that begins with a slash"),
+    ("Up, Down, Ctrl-R", "earlier lines"), ("Tab", "complete; where nothing is typed, take what is suggested below"),
+    ("Ctrl-C", "stop the answer; clear the line"),
+    ("Esc Esc", "rewind"), ("Ctrl-D", "leave; everything is saved"), ("//text", "say something that begins with a slash"),
 )  # fmt: skip
 
 

@@ -31,7 +31,8 @@ class Arg(NamedTuple):
     """
     One argument of a command, in argparse's terms.
 
-    `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag" or nothing.
+    `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag", "action", "project",
+    "setting" (of the screen) or nothing.
     """
 
     name: str  #: "title", or "--id" for an option
@@ -121,6 +122,20 @@ class Switched(NamedTuple):
     draft: str = ""  #: what the next line begins with
 
 
+class RunLines(NamedTuple):
+    """Do these lines as if they were typed (`!command`, `/command`), each only after the one before went well."""
+
+    lines: tuple[str, ...]
+    about: dict[str, Any]  #: recorded with each execution
+    session: str = ""  #: in the shell: record it in this session instead of a new one
+
+
+class Follow(NamedTuple):
+    """Show what comes, each as JSON and as a line for a person, until the person stops it."""
+
+    events: Iterator[tuple[dict[str, Any], str]]
+
+
 class Retry(NamedTuple):
     """Ask the assistant again for the last message."""
 
@@ -150,7 +165,7 @@ class Live(NamedTuple):
     close: Callable[[], None] = lambda: None
 
 
-Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit | Attach | Stream | Live
+Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit | Attach | Stream | Live
 
 
 class Result(NamedTuple):
@@ -245,7 +260,8 @@ BUILT_IN = {
     "doctor": "doctor",
     "export": "export",
     "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
-    "instance": "instance", "image": "engine", "watch": "engine", "shell-init": "engine", "log": "engine",
+    "instance": "instance engine", "image": "engine", "watch": "engine", "shell-init": "engine",
+    "log": "log", "do": "action", "action": "action",
     "model": "model",
     "project": "project",
     "search": "talk", "history": "talk", "retry": "talk",

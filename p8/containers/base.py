@@ -214,6 +214,11 @@ class Runtime(Protocol):
 
     installation: str
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether its containers can mount this machine's directories; asked once."""
+        ...
+
     def engine(self) -> Engine:
         """Return what the engine is."""
         ...

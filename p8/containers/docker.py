@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -97,6 +98,7 @@ class Docker:
         options = _options(self._address)
         self.endpoint = options.get("base_url") or "unix:///var/run/docker.sock"
         try:
+            _knock(self.endpoint)
             client = docker.APIClient(**options, version="auto", timeout=CONNECT_S, max_pool_size=POOL)
         except Exception as error:
             raise _translated(error, self.endpoint) from error
@@ -113,8 +115,13 @@ class Docker:
         except Exception as error:
             raise _translated(error, self.endpoint, what) from error
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether its containers can mount this machine's directories; asked once."""
+        return (self._engine or self.engine()).is_local
+
     def engine(self) -> Engine:
-        """Return what the engine is; asked once."""
+        """Return what the engine is; that it still answers is asked each time."""
         if self._engine is None:
             with self._asking() as api:
                 info, version = api.info(), api.version()
@@ -182,8 +189,7 @@ class Docker:
         return found
 
     def _check(self, spec: ContainerSpec) -> None:
-        engine = self._engine or self.engine()
-        if spec.mounts and not engine.is_local:
+        if not self.is_local and spec.mounts:
             raise ContainerError(
                 f"the engine at {self.endpoint} is on another machine: it cannot mount {spec.mounts[0].source}",
                 "synchronise the project instead",
@@ -438,6 +444,14 @@ def _is_so_already(error: Any) -> bool:
     ) or (error.status_code == 500 and bool(re.search("is not paused|is already paused", said)))
 
 
+def _knock(endpoint: str) -> None:
+    """See that a local engine listens at all; the SDK would leave a socket open where it does not. Raises OSError."""
+    if endpoint.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.settimeout(CONNECT_S)
+            tried.connect(endpoint.removeprefix("unix://"))
+
+
 def _options(address: Address) -> dict[str, Any]:
     """Return the client's arguments for an address, looked up as the `docker` program does."""
     import docker
@@ -476,7 +490,8 @@ def _healthcheck(health: Health | None) -> dict[str, Any] | None:
 def _mount(mount: Mount) -> dict[str, Any]:
     from docker.types import Mount as Bind
 
-    return dict(Bind(mount.target, str(mount.source), type="bind", read_only=mount.read_only, propagation="rprivate"))
+    source = str(mount.source.resolve())  # as it was checked
+    return dict(Bind(mount.target, source, type="bind", read_only=mount.read_only, propagation="rprivate"))
 
 
 def _translated(error: Exception, endpoint: str, what: str = "") -> ContainerError:

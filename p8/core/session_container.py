@@ -66,7 +66,8 @@ class _Launched:
     """A container that runs for a session."""
 
     container: Container
-    root: Path
+    root: Path  #: what is mounted
+    directory: Path  #: where commands run
 
 
 class SessionContainer:
@@ -183,7 +184,7 @@ class SessionContainer:
         launched = self._launched
         if launched is None:
             raise ContainerError(f"there is no container: it is {self.state}", self.problem)
-        place = str((directory or launched.root).resolve())
+        place = str((directory or launched.directory).resolve())
         started, begun = datetime.now(UTC), time.monotonic()
         try:
             channel = self._make_runtime().open(launched.container.id, ("sh", "-c", command), workdir=place)
@@ -208,7 +209,7 @@ class SessionContainer:
         if launched is None:
             raise ContainerError(f"there is no container: it is {self.state}", self.problem)
         return self._make_runtime().open(
-            launched.container.id, command, tty=tty, environment=environment, workdir=str(launched.root)
+            launched.container.id, command, tty=tty, environment=environment, workdir=str(launched.directory)
         )
 
     def _pump(
@@ -314,7 +315,7 @@ class SessionContainer:
             "labels": {base.SESSION: session, base.PATH: str(root), base.OWNER: orjson.dumps(me.to_dict()).decode()},
         }  # fmt: skip
         spec = blueprint.specification(settings, places, root, about, {})
-        return _Launched(runtime.start(spec), root)
+        return _Launched(runtime.start(spec), root, directory)
 
     def _remove(self, container: str) -> None:
         with contextlib.suppress(ContainerError):

@@ -90,6 +90,7 @@ def compose(
     return Sent([*head[:1], *reversed(head[1:]), *kept], remembered, taken, left_out)
 
 
+LONGEST_TOKEN = 32  #: characters, but for runs of one sign
 LEFT_OUT = "\x00left-out\x00"
 
 
@@ -107,7 +108,9 @@ def _head(remembered: str, note: str, first: str, where: str, room: int, count: 
 
 def clip(text: str, budget: int, count: Count, *, end: bool = False) -> str:
     """Return as much of a text as fits a budget of tokens: its beginning, or its end, with … where it was cut."""
-    if not text or count(text) <= budget:
+    if len(text) > budget * LONGEST_TOKEN:  # so much cannot fit, and is not worth counting
+        text = text[-budget * LONGEST_TOKEN :] if end else text[: budget * LONGEST_TOKEN]
+    elif not text or count(text) <= budget:
         return text
     low, high = 0, len(text)
     while low < high:  # the longest part that fits

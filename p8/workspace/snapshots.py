@@ -503,6 +503,7 @@ def too_much(root: Path, home: Path) -> str:
     if real == person or real in person.parents:
         return "this is a home directory, or holds one"
     place = Path(os.path.realpath(home))
-    if real == place or place in real.parents:
+    hosts = place / "workspaces"
+    if real in {place, hosts} or (place in real.parents and hosts not in real.parents):
         return "this is P8's own home"
     return ""
