@@ -107,9 +107,9 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file}: {error}", "correct the file or move it away") from error
-    for name in [name for name, value in values.items() if isinstance(value, dict)]:  # trash.expire_days
-        values |= {f"{name}_{key}": value for key, value in values.pop(name).items()}
     known = {f.name: f for f in fields(Config)}
+    for name in [name for name, value in values.items() if isinstance(value, dict) and name not in known]:
+        values |= {f"{name}_{key}": value for key, value in values.pop(name).items()}  # trash.expire_days
     defaults = Config(home=Path())
     for name, value in values.items():
         if name not in known or name == "home":

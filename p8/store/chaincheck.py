@@ -66,6 +66,8 @@ class ChainCheck:
         known, self._previous = self._previous, (parts.digest,)
         if not self._verify or not known or parts.payload == TOMBSTONE:
             self._settle(None)
+            if error:
+                self.problems.append(Wrong(seq, self._as_written(parts), 0, table, error))
             return
         fitting = next((p for p in known if not error and self._fits(parts, p)), None)
         if fitting is not None:

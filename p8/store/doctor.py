@@ -7,6 +7,7 @@ done in `mending.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -104,7 +105,7 @@ class Examiner:
                 try:
                     found += self._inside(db, session)
                 except (TypeError, ValueError, AttributeError, KeyError) as error:  # columns of kinds that cannot be
-                    _log().exception("rows that make no sense")
+                    _log().info("rows that make no sense", exc_info=True)
                     text = f"rows that make no sense: {error}"
                     found.append(Finding("database", text, "", 0, self.path.name, SALVAGE, "error", "", REPLACE))
                 found += [*self._leases(db, session), *self._unfinished(db)]
@@ -276,11 +277,9 @@ class Examiner:
         """Return the hash before a stream's first entry, and for a branch whose entries it holds, from which on."""
         first = rows(db, BOTH, stream.num << 32 | 1, stream.num << 32 | 1)
         if first and first[0][2] == b"session":
-            try:
+            with contextlib.suppress(StoreError, ValueError, UnicodeDecodeError):
                 root = load(self.payload(db, first[0])[0]).get("chained_to")
                 return (int(root, 16) if isinstance(root, str) else 0), "", 0
-            except (StoreError, ValueError, UnicodeDecodeError):
-                return None, "", 0
         row, base = stream.session, names.get(stream.id.rpartition("~")[0])
         if row is None or (base is None and not row["parent"]):
             return 0, "", 0

@@ -26,6 +26,7 @@ from p8.store.segments import segments
 from p8.store.sqlite import connect, driver
 
 BUSY_S = 5.0
+NAMED = ("states", "cache", "logs")  #: folders with files named after the session they were made from
 RANGE = "BETWEEN ?1 << 32 AND (?1 << 32) + 4294967295"
 
 
@@ -147,8 +148,13 @@ class Purge:
         return [f"{path.name}, the journal of process {path.name.split('-')[1]}, until that ends" for path in holding]
 
     def _kept(self, ids: Sequence[str]) -> list[str]:
-        """Take these out of what the doctor has kept."""
+        """Take these out of what the doctor has kept, and remove files that bear a session's name: handoffs."""
         failed = []
+        for path in [p for folder in NAMED for p in (self._home / folder).glob("*") if any(n in p.name for n in ids)]:
+            try:
+                path.unlink()
+            except OSError as error:
+                failed.append(f"{path.parent.name}/{path.name} ({error.strerror})")
         for folder in self._home.glob("damaged/*"):
             for path in [p for p in folder.iterdir() if p.suffix in {".jsonl", ".json"}]:
                 try:

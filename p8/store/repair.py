@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p8.errors import StoreError
-from p8.store import migrations
+from p8.store import migrations, rootpage
 from p8.store.reading import Unreadable, readable, rows
 from p8.store.sqlite import connect, driver, wal_allowed
 
@@ -84,15 +86,10 @@ def salvage(damaged: Path, target: Path) -> dict[str, int]:
         migrations.migrate(new, target)
         new.execute("PRAGMA foreign_keys = OFF")
         new.execute("BEGIN IMMEDIATE")
-        with contextlib.suppress(driver.Error):
-            old = connect(damaged, wal=False, writable=True)
-            try:
-                old.text_factory = bytes
-                spans: dict[int, int] = {}
-                for table in TABLES:
-                    saved[table] = _copy(old, new, table, spans)
-            finally:
-                old.close()
+        with contextlib.suppress(driver.Error, OSError), _opened(damaged) as old:
+            spans: dict[int, int] = {}
+            for table in TABLES:
+                saved[table] = _copy(old, new, table, spans)
         list_again(new)
         new.execute("DELETE FROM settings WHERE key = 'indexed'")
         new.execute("COMMIT")
@@ -102,6 +99,30 @@ def salvage(damaged: Path, target: Path) -> dict[str, int]:
     for suffix in ("-wal", "-shm"):
         Path(f"{target}{suffix}").unlink(missing_ok=True)
     return saved
+
+
+@contextlib.contextmanager
+def _opened(damaged: Path) -> Iterator[Any]:
+    """Lend a connection to a copy of the damaged copy; one whose definitions cannot be read gets another first page."""
+    with tempfile.TemporaryDirectory(dir=damaged.parent, prefix=".saving-") as folder:
+        copy = Path(folder) / "copy.db"
+        for suffix in ("", "-wal"):
+            if Path(f"{damaged}{suffix}").exists():
+                shutil.copyfile(f"{damaged}{suffix}", f"{copy}{suffix}")
+        db = None
+        try:
+            with contextlib.suppress(driver.Error):
+                db = connect(copy, wal=False)
+            if db is None or not rootpage.is_readable(db, TABLES):
+                if db is not None:
+                    db.close()
+                rootpage.renew(copy, TABLES)
+                db = connect(copy, wal=False)
+            db.text_factory = bytes
+            yield db
+        finally:
+            if db is not None:
+                db.close()
 
 
 def _copy(old: Any, new: Any, table: str, spans: dict[int, int]) -> int:

@@ -62,7 +62,7 @@ def fill(manager: SessionManager, sessions: int = 4, messages: int = 40) -> list
             manager.record_message({"role": role, "content": text, "tokens_in": 2, "tokens_out": 1, "cost": 0.01})
         manager.record_command("/help")
         manager.record_execution(
-            "make", exit_code=0, output=" ".join(chance.choices(words, k=9000 if not number else 9))
+            "make", exit_code=0, output=" ".join(chance.choices(words[:12], k=9000 if not number else 9))
         )
         manager.annotate(tags=["one", "two"], pinned=number == 1)
         if number == 2:

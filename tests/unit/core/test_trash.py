@@ -214,6 +214,34 @@ def test_what_the_doctor_kept_of_it_goes_too(manager: SessionManager, home: Path
     assert 0 < kept.read_bytes().count(b"\n") < lines
 
 
+def test_backups_and_files_named_after_it_go_too(manager: SessionManager, home: Path) -> None:
+    fill(manager, 2)
+    name = plant(manager)
+    backup = home / "p8.db.v1-20260101-000000.bak"
+    manager.store.keeper.alone(lambda db: db.execute("VACUUM INTO ?", (str(backup),)))
+    (home / "states" / f"handoff-{name}-1.md").write_text(f"# {WORD}")
+    (home / "states" / "handoff-20200101-000000-000000-aaaa-1.md").write_text("# another")
+    before = manager.store.read("SELECT count(*) FROM entries")[0][0]
+    trashed(manager, name)
+    assert Trash(manager).purge([name]).left == ()
+
+    assert holding(home, WORD) == []
+    assert [p.name for p in (home / "states").iterdir()] == ["handoff-20200101-000000-000000-aaaa-1.md"]
+    backup.rename(home / "other.db")
+    kept = rows_in(home / "other.db")
+    assert 0 < kept < before
+
+
+def rows_in(path: Path) -> int:
+    from p8.store.sqlite import driver
+
+    db = driver.connect(str(path))
+    try:
+        return int(db.execute("SELECT count(*) FROM entries").fetchone()[0])
+    finally:
+        db.close()
+
+
 def test_checkpoints_are_handed_to_who_keeps_their_files(manager: SessionManager) -> None:
     name = plant(manager)
     trashed(manager, name)

@@ -193,6 +193,24 @@ def test_packed_and_large_entries_are_checked_and_mended(
     assert oracle(home) == before
 
 
+def test_a_packed_first_entry_is_checked_too(
+    manager: SessionManager, ids: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed(manager, monkeypatch)
+    before = oracle(home)
+    for fork in (False, True):
+        sql = "SELECT p.id, p.data FROM packed p JOIN sessions s ON s.num = p.id >> 32 WHERE p.id & 4294967295 = 1"
+        [(key, data), *_] = manager.store.read(f"{sql} AND typeof(p.data) = 'blob' AND s.parent IS {'NOT ' * fork}NULL")
+        body = bytearray(data)
+        body[0] ^= 64
+        change(home, "UPDATE packed SET data = ? WHERE id = ?", bytes(body), key)
+    found = named(doctor_of(manager).examine(), "chain")
+    assert [seq for _, seq in found] == [1, 1]
+    assert doctor_of(manager).repair().clean
+
+    assert oracle(home) == before
+
+
 # rows
 
 
