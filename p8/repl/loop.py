@@ -40,6 +40,7 @@ from p8.commands.registry import (
 from p8.errors import AssistantError, Held, P8Error, StoreError
 from p8.events import Change
 from p8.model import Notice, SessionRow, Status
+from p8.repl.boxed import Box
 from p8.repl.completion import ReplCompleter
 from p8.repl.hint import Hint
 from p8.repl.keys import bindings
@@ -117,7 +118,8 @@ class Repl:
     def __init__(self, app: App) -> None:
         self.app = app
         self.screen = Screen(color=app.config.color)
-        self.status = StatusLine(app)
+        self.box = Box(app, self.screen)
+        self.status = StatusLine(app, self.box.field)
         self.hint = Hint(app, lambda: self._prompt.app.invalidate())  # noqa: PLW0108 made below
         self._cancel: threading.Event | None = None
         self._leaving = ""
@@ -279,6 +281,7 @@ class Repl:
             app.sessions.custody.still_mine(app.sessions.current.session_id)
         with self._kept():
             app.ensure_session()
+        self.box.settle()
         if line.startswith("/") and not line.startswith("//"):
             with self._kept():
                 app.sessions.record_command(line)
@@ -392,8 +395,6 @@ class Repl:
 
     def _shell(self, line: str, **about: Any) -> int:
         """Run a line and record it, with whatever else is known `about` it; return its exit code."""
-        from p8.repl import shell
-
         if not line:
             return 0
         if line == "cd" or line.startswith("cd "):
@@ -401,18 +402,13 @@ class Repl:
             return 0
         stop = threading.Event()
         with self._running(stop), self.app.files.around():
-            try:
-                done = shell.run(
-                    line, self.app.config.shell, self.app.directory, self.app.config.output_limit_bytes,
-                    lambda text: self.screen.write(escape(text)), stop,
-                )  # fmt: skip
-            except OSError as error:
-                raise P8Error(f"it cannot be run: {error.strerror}", f"in {self.app.directory}") from error
+            done, where = self.box.run(line, lambda text: self.screen.write(escape(text)), stop)
         if done.output and not done.output.endswith("\n"):
             self.screen.write("\n")
         if done.exit_code:
             self.screen.line(f"exit {done.exit_code} · {done.duration_s:.1f} s", "bad")
         more: dict[str, Any] = {"cut_bytes": done.cut_bytes} if done.cut_bytes else {}
+        more |= {"where": where} if where else {}
         with self._kept():
             self.app.sessions.record_execution(
                 line, exit_code=done.exit_code, output=done.output, duration_s=done.duration_s,
@@ -486,6 +482,7 @@ class Repl:
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
         self._draft = effect.draft
+        self.box.settle()
         if effect.reason == "new":
             return
         row = self.app.store.sessions.get(effect.session_id)

@@ -20,6 +20,7 @@ def make_app(config=None, directory=None, background=True):
 
     settings = config or load_config()
     settings = settings if settings.model else replace(settings, model="fake")
+    settings = replace(settings, container=os.environ.get("FAKE_CONTAINER", "never"))
     assistants = {"fake": lambda: assistant, "other": lambda: other}
     return p8.app.App(settings, directory or Path.cwd(), assistants, background)
 
