@@ -229,13 +229,14 @@ def test_a_living_processes_journal_is_never_touched(home: Path, full: list[str]
     living.tell("say something to keep")
     [path] = list((home / "journal").glob("*.jsonl"))
     state, raw = path.stat(), path.read_bytes()
-    flip(home / "p8.db", places(home, b"message 20 of session 1")[-1] + 9)
+    change(home, "UPDATE entries SET time = time + 1 WHERE id & 4294967295 = 7 AND kind = 'message'")
     change(home, "UPDATE sessions SET messages = 1 WHERE id = ?", full[0])
     done = json.loads(p8(home, "doctor", "--repair", "--yes", "--json"))
     now = path.stat()
 
     assert done["done"]
     assert (now.st_ino, path.read_bytes(), now.st_mtime_ns) == (state.st_ino, raw, state.st_mtime_ns)
+    assert {f["area"] for f in done["known"]} <= {"chain"}
     living.tell("say and something after")
     assert path.read_bytes().startswith(raw)
     manager = fresh(home)
@@ -379,7 +380,7 @@ def test_a_project_is_relinked_and_that_is_undone(home: Path, tmp_path: Path) ->
     assert "--yes" in p8(home, "project", "relink", str(old), str(new), status=2)
     done = json.loads(p8(home, "project", "relink", "old", "new", "--yes", "--json"))
     assert done["done"]
-    assert [p["root"] for p in json.loads(p8(home, "project", "list", "--json")) if p["id"] == project.id] == [str(new)]
+    assert [p["root"] for p in json.loads(p8(home, "project", "list", "--json")) if p["name"] == "old"] == [str(new)]
     p8(home, "session", "undo")
     row = json.loads(p8(home, "session", "info", session.session_id, "--json"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -166,9 +167,12 @@ def change(home: Path, sql: str, *params: Any) -> int:
 
 def flip(path: Path, at: int, bit: int = 0) -> None:
     """Turn one bit of a file."""
-    raw = bytearray(path.read_bytes())
-    raw[at] ^= 1 << bit
-    path.write_bytes(bytes(raw))
+    fd = os.open(path, os.O_RDWR)
+    try:
+        [byte] = os.pread(fd, 1, at)
+        os.pwrite(fd, bytes([byte ^ 1 << bit]), at)
+    finally:
+        os.close(fd)
 
 
 def holding(home: Path, *words: str) -> list[str]:
