@@ -18,7 +18,8 @@ _EXTENSIONS = {
     "C++": "cc cpp cxx hpp hh hxx", "C#": "cs", "F#": "fs fsx", "Swift": "swift", "Objective-C": "m mm",
     "Ruby": "rb rake", "PHP": "php", "Perl": "pl pm", "Lua": "lua", "R": "r", "Julia": "jl", "Dart": "dart",
     "Elixir": "ex exs", "Erlang": "erl hrl", "Haskell": "hs", "OCaml": "ml mli", "Clojure": "clj cljs cljc",
-    "Shell": "sh bash zsh fish", "PowerShell": "ps1 psm1", "SQL": "sql", "HTML": "html htm", "CSS": "css scss sass less",
+    "Shell": "sh bash zsh fish", "PowerShell": "ps1 psm1", "SQL": "sql", "HTML": "html htm",
+    "CSS": "css scss sass less",
     "Vue": "vue", "Svelte": "svelte", "Astro": "astro", "Terraform": "tf tfvars", "Protobuf": "proto",
     "GraphQL": "graphql gql", "Zig": "zig", "Nix": "nix", "Assembly": "s asm", "YAML": "yml yaml", "JSON": "json",
     "TOML": "toml", "XML": "xml", "Markdown": "md markdown", "reStructuredText": "rst", "Jupyter": "ipynb",
@@ -50,7 +51,8 @@ _CONFIGURES = {
     "renovate.json": "updates", "dependabot.yml": "updates",
 }  # fmt: skip
 _PATTERNS = (
-    ("eslint.config.*", "lint"), (".eslintrc*", "lint"), ("prettier.config.*", "formatting"), ("vite.config.*", "build"),
+    ("eslint.config.*", "lint"), (".eslintrc*", "lint"), ("prettier.config.*", "formatting"),
+    ("vite.config.*", "build"),
     ("webpack.config.*", "build"), ("rollup.config.*", "build"), ("next.config.*", "Next.js"),
     ("nuxt.config.*", "Nuxt"), ("jest.config.*", "tests"), ("vitest.config.*", "tests"),
     ("playwright.config.*", "tests"), ("babel.config.*", "Babel"), ("tailwind.config.*", "styles"),

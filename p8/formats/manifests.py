@@ -1,4 +1,4 @@
-"""What the files say that describe a project: package.json, pyproject.toml, go.mod, Cargo.toml, pom.xml, Dockerfile …
+"""What the files say that describe a project: package.json, pyproject.toml, go.mod, Cargo.toml, pom.xml, Dockerfiles.
 
 Each reader takes a text and returns `Facts`; none runs anything, follows a reference or fails: what cannot be read
 becomes `problem`. Refuses: values of variables, credentials in addresses, documents with entities.
@@ -104,16 +104,16 @@ def _about(facts: Facts, data: Mapping[str, Any]) -> None:
 
 def _depend(facts: Facts, table: Any, group: str = "") -> None:
     """Take in dependencies written as names with versions, or with tables that hold one."""
-    for name, how in _table(table).items():
-        if isinstance(how, Mapping):
-            how = next((how[k] for k in ("version", "git", "path", "url", "workspace", "sdk") if k in how), "")
+    keys = ("version", "git", "path", "url", "workspace", "sdk")
+    for name, asked in _table(table).items():
+        how = next((asked[k] for k in keys if k in asked), "") if isinstance(asked, Mapping) else asked
         facts.dependencies.append((harmless(name), harmless(how), group))
 
 
 # JavaScript
 
 
-def _package_json(facts: Facts, text: str, _: Yaml) -> None:
+def _package_json(facts: Facts, text: str, _yaml: Yaml) -> None:
     data = _table(json.loads(text))
     _about(facts, data)
     facts.needs = {harmless(k): harmless(v) for k, v in _table(data.get("engines")).items()}
@@ -147,7 +147,7 @@ def _require(facts: Facts, lines: Iterable[Any], group: str = "") -> None:
             facts.dependencies.append((*found, group))
 
 
-def _requirements(facts: Facts, text: str, _: Yaml) -> None:
+def _requirements(facts: Facts, text: str, _yaml: Yaml) -> None:
     lines = text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
     for line in (one.strip() for one in lines):
         option, _, value = line.partition(" ")
@@ -161,7 +161,7 @@ def _requirements(facts: Facts, text: str, _: Yaml) -> None:
             _require(facts, [line])
 
 
-def _pyproject(facts: Facts, text: str, _: Yaml) -> None:
+def _pyproject(facts: Facts, text: str, _yaml: Yaml) -> None:
     import tomllib
 
     data = tomllib.loads(text)
@@ -175,8 +175,8 @@ def _pyproject(facts: Facts, text: str, _: Yaml) -> None:
         for group, lines in _table(table).items():
             _require(facts, _list(lines), harmless(group))
     groups = {name: _table(group).get("dependencies") for name, group in _table(poetry.get("group")).items()}
-    for group, wanted in {"": poetry.get("dependencies"), "dev": poetry.get("dev-dependencies"), **groups}.items():
-        wanted = dict(_table(wanted))
+    for group, table in {"": poetry.get("dependencies"), "dev": poetry.get("dev-dependencies"), **groups}.items():
+        wanted = dict(_table(table))
         if "python" in wanted:
             facts.needs.setdefault("python", harmless(wanted.pop("python")))
         _depend(facts, wanted, harmless(group))
@@ -187,7 +187,7 @@ def _pyproject(facts: Facts, text: str, _: Yaml) -> None:
     facts.settings += [("tool", harmless(name)) for name in tools if name != "poetry"]
 
 
-def _pipfile(facts: Facts, text: str, _: Yaml) -> None:
+def _pipfile(facts: Facts, text: str, _yaml: Yaml) -> None:
     import tomllib
 
     data = tomllib.loads(text)
@@ -197,7 +197,7 @@ def _pipfile(facts: Facts, text: str, _: Yaml) -> None:
     facts.needs = {"python": harmless(version)} if version else {}
 
 
-def _setup_cfg(facts: Facts, text: str, _: Yaml) -> None:
+def _setup_cfg(facts: Facts, text: str, _yaml: Yaml) -> None:
     import configparser
 
     parser = configparser.ConfigParser(interpolation=None, strict=False)
@@ -229,7 +229,7 @@ def _environment(facts: Facts, text: str, yaml: Yaml) -> None:
 _GO_REQUIRE = re.compile(r"(\S+)\s+(v\S+)(.*)")
 
 
-def _go_mod(facts: Facts, text: str, _: Yaml) -> None:
+def _go_mod(facts: Facts, text: str, _yaml: Yaml) -> None:
     block = ""
     for line in (one.strip() for one in text.splitlines()):
         word, _, rest = line.partition(" ")
@@ -252,7 +252,7 @@ def _go_mod(facts: Facts, text: str, _: Yaml) -> None:
             facts.parts.append(harmless(line if block else rest))
 
 
-def _cargo(facts: Facts, text: str, _: Yaml) -> None:
+def _cargo(facts: Facts, text: str, _yaml: Yaml) -> None:
     import tomllib
 
     data = tomllib.loads(text)
@@ -275,16 +275,16 @@ def _cargo(facts: Facts, text: str, _: Yaml) -> None:
 def _xml(text: str) -> Any:
     if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
         raise ValueError("it declares entities, which are not read")
-    import xml.etree.ElementTree as ElementTree
+    from xml.etree import ElementTree as ET
 
-    top = ElementTree.fromstring(text)  # noqa: S314 nothing is declared in it
+    top = ET.fromstring(text)  # noqa: S314 nothing is declared in it
     for element in top.iter():
         if isinstance(element.tag, str):
             element.tag = element.tag.rpartition("}")[2]
     return top
 
 
-def _pom(facts: Facts, text: str, _: Yaml) -> None:
+def _pom(facts: Facts, text: str, _yaml: Yaml) -> None:
     top = _xml(text)
     facts.name = harmless(top.findtext("artifactId"))
     facts.version = harmless(top.findtext("version"))
@@ -316,7 +316,7 @@ _GRADLE_PLUGIN = re.compile(
 )
 
 
-def _gradle(facts: Facts, text: str, _: Yaml) -> None:
+def _gradle(facts: Facts, text: str, _yaml: Yaml) -> None:
     for how, name, version in _GRADLE.findall(text):
         facts.dependencies.append((name, harmless(version), "test" if how.startswith("test") else ""))
     facts.settings = [
@@ -336,7 +336,7 @@ def _gradle(facts: Facts, text: str, _: Yaml) -> None:
         facts.needs["java"] = java.group(1)
 
 
-def _csproj(facts: Facts, text: str, _: Yaml) -> None:
+def _csproj(facts: Facts, text: str, _yaml: Yaml) -> None:
     top = _xml(text)
     frameworks = [harmless(e.text) for e in top.iter() if e.tag in {"TargetFramework", "TargetFrameworks"}]
     facts.needs = {"dotnet": frameworks[0]} if frameworks else {}
@@ -348,16 +348,16 @@ def _csproj(facts: Facts, text: str, _: Yaml) -> None:
 # Ruby, PHP, Dart
 
 
-def _gemfile(facts: Facts, text: str, _: Yaml) -> None:
+def _gemfile(facts: Facts, text: str, _yaml: Yaml) -> None:
     for name, version in re.findall(
-        r"^[ \t]*gem[ \t(]+['\"]([\w.-]+)['\"](?:,[ \t]*['\"]([^'\"\n]+)['\"])?", text, re.M
+        r"^[ \t]*gem[ \t(]+['\"]([\w.-]+)['\"](?:,[ \t]*['\"]([^'\"\n]+)['\"])?", text, re.MULTILINE
     ):
         facts.dependencies.append((name, harmless(version), ""))
     ruby = re.search(r"^[ \t]*ruby[ \t]+['\"]([^'\"\n]+)['\"]", text, re.MULTILINE)
     facts.needs = {"ruby": harmless(ruby.group(1))} if ruby else {}
 
 
-def _composer(facts: Facts, text: str, _: Yaml) -> None:
+def _composer(facts: Facts, text: str, _yaml: Yaml) -> None:
     data = _table(json.loads(text))
     _about(facts, data)
     wanted = dict(_table(data.get("require")))
@@ -379,7 +379,15 @@ def _pubspec(facts: Facts, text: str, yaml: Yaml) -> None:
 # containers, make
 
 
-def _dockerfile(facts: Facts, text: str, _: Yaml) -> None:
+def _image(reference: str) -> tuple[str, str, str]:
+    """Return an image as a dependency; a tag follows the last colon, unless that belongs to a port."""
+    image, mark, digest = reference.partition("@")
+    name, colon, tag = image.rpartition(":")
+    named = bool(colon) and "/" not in tag
+    return harmless(name if named else image), harmless((tag if named else "") + (mark + digest)[:20]), "image"
+
+
+def _dockerfile(facts: Facts, text: str, _yaml: Yaml) -> None:
     stages: set[str] = set()
     for line in re.sub(r"[\\`][ \t]*\r?\n", " ", text).splitlines():
         word, _, rest = line.strip().partition(" ")
@@ -387,12 +395,7 @@ def _dockerfile(facts: Facts, text: str, _: Yaml) -> None:
         if word == "FROM":
             words = [w for w in words if not w.startswith("--")]
             if words and words[0].lower() not in stages:
-                image, mark, digest = words[0].partition("@")
-                name, colon, tag = image.rpartition(":")
-                named = bool(colon) and "/" not in tag
-                facts.dependencies.append(
-                    (harmless(name if named else image), harmless(tag if named else "") + (mark + digest)[:20], "image")
-                )
+                facts.dependencies.append(_image(words[0]))
             if len(words) >= 3 and words[1].lower() == "as":
                 stages.add(words[2].lower())
                 facts.parts.append(harmless(words[2]))
@@ -404,24 +407,22 @@ def _compose(facts: Facts, text: str, yaml: Yaml) -> None:
     data = yaml("compose.yml", text)
     if isinstance(data.get("name"), str):
         facts.name = harmless(data["name"])
-    for name, service in _table(data.get("services")).items():
-        service = _table(service)
+    for name, described in _table(data.get("services")).items():
+        service = _table(described)
         facts.parts.append(harmless(name))
         if isinstance(service.get("image"), str):
-            image, _, tag = service["image"].rpartition(":")
-            known = bool(image) and "/" not in tag
-            facts.dependencies.append((harmless(image if known else service["image"]), tag if known else "", "image"))
+            facts.dependencies.append(_image(service["image"]))
         ports = [harmless(p) for p in _list(service.get("ports")) if isinstance(p, str | int)]
         if ports:
             facts.settings.append((f"{harmless(name)} ports", ", ".join(ports)))
 
 
-def _makefile(facts: Facts, text: str, _: Yaml) -> None:
+def _makefile(facts: Facts, text: str, _yaml: Yaml) -> None:
     seen = dict.fromkeys(re.findall(r"^([A-Za-z0-9][\w./-]*)[ \t]*:(?![=:])", text, re.MULTILINE))
     facts.scripts = [(harmless(name), f"make {harmless(name)}") for name in seen]
 
 
-def _marker(_facts: Facts, _text: str, _: Yaml) -> None:
+def _marker(_facts: Facts, _text: str, _yaml: Yaml) -> None:
     """Say nothing but that it is there."""
 
 
