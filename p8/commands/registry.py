@@ -263,11 +263,11 @@ BUILT_IN = {
     "instance": "instance engine", "image": "engine", "watch": "engine", "shell-init": "engine",
     "log": "log", "do": "action", "action": "action",
     "model": "model",
-    "project": "project",
+    "project": "project discovery",
     "search": "talk", "history": "talk", "retry": "talk",
     "session": "session forks plan", "sess": "session forks plan", "resume": "session",
     "remember": "memory", "recall": "memory", "forget": "memory",
-    "stats": "stats", "context": "context", "handoff": "handoff", "view": "view",
+    "stats": "stats", "context": "context discovery", "handoff": "handoff", "view": "view",
 }  # fmt: skip
 
 
