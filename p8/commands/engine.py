@@ -40,6 +40,8 @@ ai-stats() { ai-session stats "$@"; }
 ai-top() { ai-session top "$@"; }
 ai-health() { ai-session health "$@"; }
 ai-heal() { ai-session heal "$@"; }
+ai-backup() { ai-session backup "$@"; }
+ai-restore() { ai-session restore "$@"; }
 # The assistant of this directory's project, in its instance: started where it is not up. `command claude` is the other.
 claude() { ai-session start . claude --attach "$@"; }
 gemini() { ai-session start . gemini --attach "$@"; }

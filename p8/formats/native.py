@@ -116,6 +116,14 @@ class Manifest(msgspec.Struct):
     members: list[Member] = []
 
 
+class Bundle(msgspec.Struct):
+    """What a zip of another format holds; its members are listed in the same way."""
+
+    format: str
+    version: int
+    members: list[Member] = []
+
+
 class Writer:
     """
     Writes an archive into an open file.
@@ -130,8 +138,8 @@ class Writer:
         self._folder = folder
         self._members: list[Member] = []
 
-    def add(self, name: str, lines: Iterable[bytes]) -> None:
-        """Add a member."""
+    def add(self, name: str, lines: Iterable[bytes]) -> Member:
+        """Add a member, and return what the manifest will say of it."""
         digest, packer, packed, size = hashlib.sha256(), zlib.compressobj(1), 0, 0
         with tempfile.SpooledTemporaryFile(max_size=8 << 20, dir=str(self._folder)) as spool:
             for line in lines:
@@ -146,8 +154,9 @@ class Writer:
                 while block := spool.read(BLOCK):
                     out.write(block)
         self._members.append(Member(name, size, digest.hexdigest()))
+        return self._members[-1]
 
-    def finish(self, manifest: Manifest) -> None:
+    def finish(self, manifest: Manifest | Bundle) -> None:
         """Add the manifest, which is the last member, and end the archive."""
         manifest.members = self._members
         body = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
@@ -173,15 +182,15 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with contextlib.ExitStack() as stack, _refusing(path):
+        with contextlib.ExitStack() as stack, refusing(path):
             file = stack.enter_context(path.open("rb"))
-            size = _file_size(file)
-            count = _check_end(file, size)
+            size = file_size(file)
+            count = check_end(file, size)
             file.seek(0)
             self._zip = stack.enter_context(zipfile.ZipFile(file))
             if len(self._zip.infolist()) != count:
-                raise _Refused(f"it says that it has {count:,} members, and has {len(self._zip.infolist()):,}")
-            _check_members(self._zip, size)
+                raise Refused(f"it says that it has {count:,} members, and has {len(self._zip.infolist()):,}")
+            check_members(self._zip, size)
             self.manifest = self._read_manifest()
             self._sums = {member.name: member.sha256 for member in self.manifest.members}
             self._open = stack.pop_all()
@@ -199,25 +208,25 @@ class Reader:
     def _read_manifest(self) -> Manifest:
         info = self._zip.getinfo(MANIFEST)
         if info.file_size > MANIFEST_BYTES:
-            raise _Refused("its manifest is too large")
+            raise Refused("its manifest is too large")
         manifest = msgspec.json.decode(self._zip.read(info), type=Manifest)
         if manifest.format != FORMAT:
-            raise _Refused(f"its manifest says {manifest.format[:40]!r}, not {FORMAT!r}")
+            raise Refused(f"its manifest says {manifest.format[:40]!r}, not {FORMAT!r}")
         if manifest.version > VERSION:
-            raise _Refused("a newer P8 made it")
+            raise Refused("a newer P8 made it")
         known = {info.filename: info.file_size for info in self._zip.infolist() if info.filename != MANIFEST}
         listed = {member.name: member.size for member in manifest.members}
         if known != listed or len(listed) != len(manifest.members):
             odd = sorted(known.items() ^ listed.items())
-            raise _Refused(f"its manifest does not fit what is in it: {odd[0][0][:80] if odd else 'a name twice'!r}")
+            raise Refused(f"its manifest does not fit what is in it: {odd[0][0][:80] if odd else 'a name twice'!r}")
         wanted = [carried.member for carried in manifest.sessions]
         if sorted(wanted) != sorted(listed):
-            raise _Refused("its sessions do not fit its members")
+            raise Refused("its sessions do not fit its members")
         return manifest
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield a member's lines with their ends; at the last one it is known whether all had the right checksum."""
-        with _refusing(self.path):
+        with refusing(self.path):
             digest, begun, length = hashlib.sha256(), list[bytes](), 0
             with self._zip.open(name) as file:
                 while block := file.read(BLOCK):
@@ -226,23 +235,23 @@ class Reader:
                     begun.append(first)
                     length += len(first)
                     if length > LINE_BYTES:
-                        raise _Refused(f"{name} has a line that is too long")
+                        raise Refused(f"{name} has a line that is too long")
                     for line in lines:
                         yield b"".join(begun) + b"\n"
                         begun, length = [line], len(line)
             if digest.hexdigest() != self._sums[name]:
-                raise _Refused(f"{name} was changed: its SHA-256 is another")
+                raise Refused(f"{name} was changed: its SHA-256 is another")
             if length:
-                raise _Refused(f"{name} ends in the middle of a line")
+                raise Refused(f"{name} ends in the middle of a line")
 
 
 @contextlib.contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Make one line of whatever is wrong with an archive."""
+def refusing(path: Path) -> Iterator[None]:
+    """Make one line of whatever is wrong with an archive: a FormatError."""
     hint = "the archive is refused whole; nothing was taken"
     try:
         yield
-    except _Refused as error:
+    except Refused as error:
         raise FormatError(f"{path.name}: {error}", hint) from error
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
@@ -253,7 +262,7 @@ def _refusing(path: Path) -> Iterator[None]:
         raise FormatError(f"{path.name}: not a sound zip: {said}", hint) from error
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Why an archive is refused; becomes a FormatError."""
 
 
@@ -267,63 +276,65 @@ def is_archive(path: Path) -> bool:
     """Return whether a file may be an archive of P8's: a zip that holds a manifest. Reads little and never raises."""
     try:
         with path.open("rb") as file:
-            _check_end(file, _file_size(file))
+            check_end(file, file_size(file))
             file.seek(0)
             return file.read(4) == b"PK\x03\x04" and MANIFEST in zipfile.ZipFile(file).namelist()
-    except (OSError, _Refused, *_ODD):
+    except (OSError, Refused, *_ODD):
         return False
 
 
-def _file_size(file: BinaryIO) -> int:
+def file_size(file: BinaryIO) -> int:
+    """Return the size of what must be a plain file."""
     state = os.fstat(file.fileno())
     if not stat.S_ISREG(state.st_mode):
-        raise _Refused("not a file")
+        raise Refused("not a file")
     return state.st_size
 
 
-def _check_end(file: BinaryIO, size: int) -> int:
+def check_end(file: BinaryIO, size: int) -> int:
     """Look at the zip's last bytes, before a directory of any length is read into memory; return how many members."""
     file.seek(max(size - 98, 0))
     tail = file.read(98)
     end = tail[-22:]
     if len(end) < 22 or end[:4] != b"PK\x05\x06" or end[20:] != b"\0\0":
-        raise _Refused("not an archive of P8's" if b"PK" not in tail else "not a zip that ends where a zip ends")
+        raise Refused("not an archive of P8's" if b"PK" not in tail else "not a zip that ends where a zip ends")
     count, length = struct.unpack("<HI", end[10:16])
     if count == 0xFFFF or length == 0xFFFFFFFF:
         wide = tail[:56]
         if len(wide) < 56 or wide[:4] != b"PK\x06\x06":
-            raise _Refused("not a sound zip: its directory is not where it says")
+            raise Refused("not a sound zip: its directory is not where it says")
         count, length = struct.unpack("<QQ", wide[32:48])
     if count > MOST_MEMBERS or length > count * 1000 or length > size:
-        raise _Refused(f"it says that it has {count:,} members in {length:,} bytes")
+        raise Refused(f"it says that it has {count:,} members in {length:,} bytes")
     return int(count)
 
 
-def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+def check_members(archive: zipfile.ZipFile, size: int, allowed: re.Pattern[str] = MEMBER) -> None:
+    """Refuse a zip with a member that P8 would not have written; `allowed` are the names beside the manifest's."""
     infos = archive.infolist()
     total, seen = 0, set()
     for info in infos:
-        why = _oddity(info)
+        why = _oddity(info, allowed)
         if info.filename in seen:
             why = "is there twice"
         if why:
-            raise _Refused(f"member {info.orig_filename[:80]!r} {why}")
+            raise Refused(f"member {info.orig_filename[:80]!r} {why}")
         seen.add(info.filename)
         total += info.file_size
     if MANIFEST not in seen:
-        raise _Refused("not an archive of P8's: it has no manifest")
+        raise Refused("not an archive of P8's: it has no manifest")
     if total > MOST_BYTES or (total > RATIO_FLOOR and total > size * RATIO):
-        raise _Refused(f"{size:,} bytes would become {total:,}")
+        raise Refused(f"{size:,} bytes would become {total:,}")
     at = 0
     for info in sorted(infos, key=lambda one: one.header_offset):
         if info.header_offset < at or (at == 0 and info.header_offset != 0):
-            raise _Refused(f"member {info.orig_filename[:80]!r} lies where something else does")
+            raise Refused(f"member {info.orig_filename[:80]!r} lies where something else does")
         at = info.header_offset + 30 + len(info.orig_filename) + info.compress_size
     if at > archive.start_dir:
-        raise _Refused("its last member reaches into its directory")
+        raise Refused("its last member reaches into its directory")
 
 
-def _oddity(info: zipfile.ZipInfo) -> str:
+def _oddity(info: zipfile.ZipInfo, allowed: re.Pattern[str]) -> str:
     """Return why a member cannot be one of P8's; "" where it can."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     checks: tuple[tuple[bool, str], ...] = (
@@ -331,7 +342,7 @@ def _oddity(info: zipfile.ZipInfo) -> str:
         (info.filename.endswith(("/", "\\")) or bool(info.external_attr & 0x10), "is a directory"),
         (kind == stat.S_IFLNK, "is a link"),
         (kind not in {0, stat.S_IFREG}, "is no file"),
-        (info.filename != MANIFEST and MEMBER.fullmatch(info.filename) is None, "has a name P8 does not give"),
+        (info.filename != MANIFEST and allowed.fullmatch(info.filename) is None, "has a name P8 does not give"),
         (bool(info.flag_bits & ~FLAGS), "is encrypted, or packed in an unknown way"),
         (info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}, "is packed in an unknown way"),
         (info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size, "has two sizes"),
