@@ -78,7 +78,7 @@ def test_the_documents_verbs_one_after_another(project: Path, home: Path) -> Non
     assert "is stopped" in good(project, "stop", "my-project-shell", "--force")
     assert "my-project-shell" in good(project, "list", "--status", "stopped")
     assert "No instance is up" in good(project, "stop", "--all")
-    log = good(project, "log", "--since", "1h", program=P8)
+    log = good(project, "instance", "events", "--since", "1h", program=P8)
     assert log.count("instance my-project-shell started") == 2
 
 
@@ -244,7 +244,7 @@ def test_the_watch_in_the_background_recovers_and_ends(project: Path, home: Path
         time.sleep(1)
         container = json.loads(good(project, "show", "my-project-shell", "--json"))["container_id"]
         client().containers.get(container).kill()
-        until(lambda: "RECOVERED" in good(project, "log", "--alerts", "--json", program=P8), 20, "recovered")
+        until(lambda: "RECOVERED" in good(project, "instance", "events", "--alerts", "--json", program=P8), 20, "recovered")
         assert "was told to end" in good(project, "watch", "--stop", program=P8)
         until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2], 15)
     finally:
