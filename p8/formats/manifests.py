@@ -107,7 +107,7 @@ def _depend(facts: Facts, table: Any, group: str = "") -> None:
     keys = ("version", "git", "path", "url", "workspace", "sdk")
     for name, asked in _table(table).items():
         how = next((asked[k] for k in keys if k in asked), "") if isinstance(asked, Mapping) else asked
-        facts.dependencies.append((harmless(name), harmless(how), group))
+        facts.dependencies.append((harmless(name), "workspace" if how is True else harmless(how), group))
 
 
 # JavaScript
