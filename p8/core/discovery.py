@@ -107,11 +107,15 @@ class Discovery:
             left_out,
         )  # fmt: skip
 
-    def write(self, project: Discovered) -> list[str]:
+    def write(self, project: Discovered, also: Mapping[str, bytes] | None = None) -> list[str]:
         """
         Write what was found into the project's `.ai-sessions/context/`; return the paths that needed to be written.
 
         Paths in it are relative, and nothing in it changes unless the project does.
+
+        Args:
+            project: what was found.
+            also: further files below `.ai-sessions/`.
 
         Raises:
             WorkspaceError: something else stands there, or the disk refuses.
@@ -122,7 +126,7 @@ class Discovery:
             "context/file-index.json": _index_json(project.listing),
             "context/PROJECT.md": brief(project, 6000, _estimate).encode(),
         }
-        return Tree(self._directory(), self._home).write(files)
+        return Tree(self._directory(), self._home).write({**files, **(also or {})})
 
 
 class _Reading:

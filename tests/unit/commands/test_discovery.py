@@ -80,6 +80,32 @@ def test_the_project_is_shown_and_written_only_on_request(app, repo: Repo) -> No
     assert sorted(os.listdir(repo.root / ".ai-sessions")) == ["context"]
 
 
+def test_history_is_written_redacted_and_relative(app, repo: Repo) -> None:
+    app.ensure_session()
+    app.settle_project()
+    key = "ghp_" + "a1B2c3D4e5F6" * 3
+    app.sessions.record_execution(f"cat {repo.root}/a.js", exit_code=0, output="private output")
+    app.sessions.record_execution(f"TOKEN={key} make \udcff", exit_code=2)
+    repo.write("b.js")
+    made = app.checkpoints.create("before lunch")
+    with pytest.raises(UsageError):
+        run(app, "project context --history")
+    written = run(app, "project context --write --history").data["written"]
+    assert written[4:] == [".ai-sessions/state/session-history.json", f".ai-sessions/state/checkpoints/{made.id}.json"]
+
+    text = (repo.root / ".ai-sessions" / "state" / "session-history.json").read_text()
+    history = json.loads(text)["sessions"][0]
+    assert history["id"] == app.sessions.current.session_id
+    assert [one["exit_code"] for one in history["commands"]] == [0, 2]
+    assert history["commands"][0]["command"] == "cat a.js"
+    assert key not in text
+    assert "private output" not in text
+    checkpoint = json.loads((repo.root / written[-1]).read_text())
+    assert (checkpoint["name"], checkpoint["branch"]) == ("before lunch", "main")
+    assert checkpoint["untracked"] == ["b.js"]
+    assert run(app, "project context --write --history").data["written"] == []
+
+
 def test_help_has_examples(app) -> None:
     for name in ("context project", "project context"):
         found, _ = app.registry.find(name.split(), "cli")
