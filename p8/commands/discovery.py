@@ -54,12 +54,17 @@ def context_project(app: App, args: Namespace) -> Result:
 
 @command("project context", "Show what the project is: types, languages, dependencies, configuration, git.",
          Arg("--write", "write it to .ai-sessions/context/ in the project", flag=True),
+         Arg("--history", "with --write: commands that ran and checkpoints too, redacted, to .ai-sessions/state/",
+             flag=True),
          Arg("--files", "list every file that git would not ignore", flag=True),
-         examples=("project context", "project context --files --json", "project context --write"))  # fmt: skip
+         examples=("project context", "project context --files --json", "project context --write",
+                   "project context --write --history"))  # fmt: skip
 def project_context(app: App, args: Namespace) -> Result:
     """Show what was found; write it down where asked."""
     from p8.core.discovery import Discovery, file_entry, git_state, metadata
 
+    if args.history and not args.write:
+        raise UsageError("--history says what to write", "project context --write --history")
     discovery = Discovery(app.config.home, lambda: app.directory)
     found = discovery.project()
     data: dict[str, Any] = {**metadata(found), "git": git_state(found.git), "read": _figures(found)["read"]}
@@ -69,10 +74,19 @@ def project_context(app: App, args: Namespace) -> Result:
         rows = tuple((f"{e['bytes']:,}", str(e.get("language", "")), _line(e["path"])) for e in data["index"])
         views.append(Table(("BYTES", "LANGUAGE", "PATH"), rows, "No file."))
     if args.write:
-        data["written"] = discovery.write(found)
+        data["written"] = discovery.write(found, _state(app) if args.history else None)
         said = f"Written: {', '.join(data['written'])}" if data["written"] else "It stands there already as it is now."
         views.append(Text(said, "good"))
     return Result(data, tuple(views))
+
+
+def _state(app: App) -> dict[str, bytes]:
+    from pathlib import Path
+
+    from p8.config import secrets_in
+    from p8.core.project_state import files
+
+    return files(app.store, app.project.id, app.checkpoints.list(), Path.home(), secrets_in())
 
 
 def _figures(found: Discovered) -> dict[str, Any]:

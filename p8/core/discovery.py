@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from p8.core.languages import configures, is_generated, language_of
-from p8.core.window import clip
+from p8.core.window import LONGEST_TOKEN, clip
 from p8.errors import WorkspaceError
 from p8.formats import manifests
 from p8.formats.redact import Redactor
@@ -25,6 +25,7 @@ from p8.workspace.git import shown
 SCHEMA = 1
 MOST_MANIFESTS = 400  #: files that describe a project and are read, those nearest to the top first
 MOST_CONFIGURATION = 400
+SECRET_LENGTH = 40  #: a dependency's name and version that are shorter hold no key
 README = ("readme.md", "readme.rst", "readme.txt", "readme")
 #: who installs what is depended on, by the files it leaves behind
 LOCKS = {
@@ -106,11 +107,15 @@ class Discovery:
             left_out,
         )  # fmt: skip
 
-    def write(self, project: Discovered) -> list[str]:
+    def write(self, project: Discovered, also: Mapping[str, bytes] | None = None) -> list[str]:
         """
         Write what was found into the project's `.ai-sessions/context/`; return the paths that needed to be written.
 
         Paths in it are relative, and nothing in it changes unless the project does.
+
+        Args:
+            project: what was found.
+            also: further files below `.ai-sessions/`.
 
         Raises:
             WorkspaceError: something else stands there, or the disk refuses.
@@ -121,7 +126,7 @@ class Discovery:
             "context/file-index.json": _index_json(project.listing),
             "context/PROJECT.md": brief(project, 6000, _estimate).encode(),
         }
-        return Tree(self._directory(), self._home).write(files)
+        return Tree(self._directory(), self._home).write({**files, **(also or {})})
 
 
 class _Reading:
@@ -139,7 +144,7 @@ class _Reading:
     def facts(self, file: IndexedFile) -> Any:
         """Return what a file says, as plain data; nothing of one that says nothing."""
 
-        def parse(text: str) -> Any:
+        def parse(text: str) -> dict[str, Any]:
             found = manifests.read(file.path.rpartition("/")[2], text, _yaml)
             return found.to_dict() if found is not None else {}
 
@@ -150,7 +155,7 @@ class _Reading:
         made = self._made(file, lambda text: {"about": _beginning(text)})
         return str(made.get("about", "")) if isinstance(made, dict) else ""
 
-    def _made(self, file: IndexedFile, parse: Callable[[str], Any]) -> Any:
+    def _made(self, file: IndexedFile, parse: Callable[[str], dict[str, Any]]) -> Any:
         key, stamp = shown(file.path), [*file.stamp]
         known = self._known.get(key)
         if isinstance(known, list) and len(known) == 2 and known[0] == stamp and stamp[0] >= 0:
@@ -158,12 +163,22 @@ class _Reading:
             return known[1]
         self.read.append(file.path)
         try:
-            made = self._redactor.data(parse(self._tree.read(file.path)))
+            made = self._redacted(parse(self._tree.read(file.path)))
         except WorkspaceError as error:
             made = {"problem": error.message}
         # plain JSON at once, so that what is read back is the same
         made = orjson.loads(orjson.dumps(made, default=str))
         self._now[key] = [stamp, made]
+        return made
+
+    def _redacted(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Return facts without secrets. Of thousands of dependencies only those are asked about that could hold one."""
+        dependencies = made.pop("dependencies", None)
+        made = self._redactor.data(made)
+        if dependencies:
+            made["dependencies"] = [
+                one if len(one[0]) + len(one[1]) < SECRET_LENGTH else self._redactor.data(one) for one in dependencies
+            ]
         return made
 
     def keep(self) -> None:
@@ -347,13 +362,12 @@ def brief(project: Discovered, budget: int, count: Callable[[str], int]) -> str:
         budget: tokens it may cost.
         count: returns the tokens of a text.
     """
-    redactor = Redactor(detectors=False)
     text = ""
     for detail in DETAIL:
-        text = redactor.text("\n".join(_lines(project, detail)))
-        if count(text) <= budget:
-            return text
-    return clip(text, budget, count)
+        text = "\n".join(_lines(project, detail))
+        if len(text) <= budget * LONGEST_TOKEN and count(text) <= budget:
+            break
+    return clip(Redactor(detectors=False).text(text), budget, count)
 
 
 def _estimate(text: str) -> int:

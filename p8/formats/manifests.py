@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -35,7 +35,7 @@ class Facts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data without what is empty."""
-        return {key: value for key, value in asdict(self).items() if value}
+        return {name: value for name in self.__slots__ if (value := getattr(self, name))}
 
 
 def read(name: str, text: str, yaml: Yaml) -> Facts | None:
@@ -78,6 +78,8 @@ def _reader(name: str) -> tuple[str, Callable[[Facts, str, Yaml], None]] | None:
 def harmless(value: Any) -> str:
     """Return a value as one short line, without credentials in addresses and without what a terminal acts on."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
+    if len(text) <= MOST_TEXT and "://" not in text and "  " not in text and text.isprintable():
+        return text.strip()
     text = "".join(c if c.isprintable() else " " for c in text[: MOST_TEXT * 4])
     text = re.sub(r"(\w\+?://)[^/\s@]*@", r"\1", " ".join(text.split()))
     text = re.sub(r"(://[^\s?#]*)\?[^\s#]*", r"\1", text)
@@ -107,7 +109,7 @@ def _depend(facts: Facts, table: Any, group: str = "") -> None:
     keys = ("version", "git", "path", "url", "workspace", "sdk")
     for name, asked in _table(table).items():
         how = next((asked[k] for k in keys if k in asked), "") if isinstance(asked, Mapping) else asked
-        facts.dependencies.append((harmless(name), harmless(how), group))
+        facts.dependencies.append((harmless(name), "workspace" if how is True else harmless(how), group))
 
 
 # JavaScript
