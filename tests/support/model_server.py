@@ -1,4 +1,4 @@
-"""A model on loopback for real agents: Anthropic's messages and OpenAI's responses, streamed.
+"""A model on loopback, or on a unix socket, for real agents: Anthropic's messages and OpenAI's responses, streamed.
 
 It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that, `recall`
 says which of the person's words it was sent, anything else is echoed. `asked` keeps the requests.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 CREATE = re.compile(r"create (\S+): (.*)")
@@ -24,11 +27,21 @@ class ModelServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, path: Path | None = None) -> None:
+        if path is not None:
+            self.address_family = socket.AF_UNIX
+        super().__init__(("127.0.0.1", 0) if path is None else str(path), Handler)  # type: ignore[arg-type]
+        if path is not None:
+            path.chmod(0o666)
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.keys: list[str] = []
         self.numbers = itertools.count(1)
+
+    def server_bind(self) -> None:
+        """Bind; the library's own asks for the name of the address."""
+        socketserver.TCPServer.server_bind(self)
+        if self.address_family != socket.AF_UNIX:
+            self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     @property
     def address(self) -> str:
@@ -191,9 +204,9 @@ def tool_call(body: dict[str, Any], patch: str, call: str) -> dict[str, Any]:
 
 
 @contextmanager
-def model_server() -> Iterator[ModelServer]:
-    """Run a server while the block lasts."""
-    server = ModelServer()
+def model_server(path: Path | None = None) -> Iterator[ModelServer]:
+    """Run a server while the block lasts, on a unix socket where one is named."""
+    server = ModelServer(path)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
