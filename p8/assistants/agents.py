@@ -32,6 +32,11 @@ ENVIRONMENT = (
 )  # fmt: skip
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 ENGINE = ("DOCKER_*", "CONTAINER_HOST")  #: what the command that reaches into a container needs
+#: what Codex is told in a container
+UNBOXED = (
+    "You run in a container, where the sandbox for commands does not work: run each command with sandbox_permissions "
+    '"require_escalated" and a justification, so that the user is asked; without, it fails with a message of bwrap.'
+)
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 #: setting -> its type, and how that is called
 SETTINGS: dict[str, tuple[type, str]] = {
@@ -74,9 +79,9 @@ PRESETS = (
         "codex", "Codex", ("codex-acp",), "@agentclientprotocol/codex-acp", "2.6.0", "api-key",
         keys=("OPENAI_API_KEY", "CODEX_API_KEY"),
         sign_in="run `codex login` once, or name OPENAI_API_KEY under pass in [agents.codex]",
-        # In this mode it asks before each edit and, as its own sandbox needs user namespaces that a hardened container
-        # has none of, before each command; in its usual one it would edit unasked.
-        sandbox={"INITIAL_AGENT_MODE": "read-only"},
+        # In this mode it asks before each edit; in its usual one it would edit unasked. Its own sandbox needs user
+        # namespaces, which a hardened container has none of: a command fails unless it asks to go without.
+        sandbox={"INITIAL_AGENT_MODE": "read-only", "CODEX_CONFIG": json.dumps({"developer_instructions": UNBOXED})},
         unasked={"INITIAL_AGENT_MODE": "agent-full-access"},
     ),
     Preset(
@@ -233,7 +238,7 @@ class Agents:
         own = {**inherited(preset.passed), **preset.env}
         place = self._places.settled(preset.command[0])
         sandbox = {**preset.sandbox, **(preset.unasked if self._unasked else {})}
-        inner = own if place is None else {**sandbox, **own}
+        inner = own if place is None else {**sandbox, **{k: merged(sandbox.get(k, ""), v) for k, v in own.items()}}
         env = {**inherited((*ENVIRONMENT, *PROXIES, *(ENGINE if place else ()))), **inner}
         secrets = tuple(v for k, v in own.items() if SECRET.search(k) and len(v) >= 6)
         launch = Launch(preset.command, env, str(self._directory()), secrets=secrets)
@@ -256,6 +261,20 @@ class Agents:
         """
         preset = self.get(name)
         return AcpAgent(name, lambda: self.launch(name), auth=preset.auth, sign_in=preset.sign_in)
+
+
+def merged(default: str, given: str) -> str:
+    """Return `given`; where both are JSON objects, with what `default` has beyond it, one level deep, too."""
+    try:
+        below, above = json.loads(default), json.loads(given)
+    except ValueError:
+        return given
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return given
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(key), dict)
+        below[key] = {**below[key], **value} if both else value
+    return json.dumps(below)
 
 
 def _checked(name: str, given: Any) -> dict[str, Any]:

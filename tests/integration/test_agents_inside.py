@@ -181,6 +181,12 @@ def test_real_agents_edit_inside_with_permission_and_a_fresh_container_goes_on(
     one.wait("Success. Updated", 60)
     assert (project / "other.txt").read_text() == "by codex\n"
     assert "claude-agent-acp" not in str(box.top()["Processes"])
+    one.line("run touch made; cat /proc/net/dev | wc -l")
+    one.wait("May it? touch made", 60)
+    assert not (project / "made").exists()
+    one.send("\r")
+    until((project / "made").exists, 60, "what the command makes")
+    one.wait("Process exited with code 0", 60)
     one.line("/quit", "Saved")
     one.end()
     assert running(home) == []
@@ -196,14 +202,14 @@ def test_real_agents_edit_inside_with_permission_and_a_fresh_container_goes_on(
 
     asked = parts(home, "permission")
     assert [(p["agent"], p["answer"], p["by"]) for p in asked] == [
-        ("claude", "once", "person"), ("codex", "once", "person")
+        ("claude", "once", "person"), ("codex", "once", "person"), ("codex", "once", "person"),
     ]  # fmt: skip
     tools = [t for t in parts(home, "tool") if t["status"] == "completed"]
-    assert {(t["agent"], t["content"][0]["path"]) for t in tools} == {
-        ("claude", f"{project}/notes.txt"), ("codex", f"{project}/other.txt")
+    assert {(t["agent"], t["content"][0].get("path")) for t in tools} == {
+        ("claude", f"{project}/notes.txt"), ("codex", f"{project}/other.txt"), ("codex", None)
     }  # fmt: skip
     said = answers(home)
-    assert [m["model"] for m in said] == ["claude", "codex", "codex", "claude"]
+    assert [m["model"] for m in said] == ["claude", "codex", "codex", "codex", "claude"]
     assert all(m["agent_session"]["inside"] for m in said)
     assert said[0]["agent_session"]["session"] == said[-1]["agent_session"]["session"]
     assert {key for key in server.keys if key} == {KEY, f"Bearer {KEY}-o"}

@@ -1,6 +1,6 @@
 """A model on loopback, or on a unix socket, for real agents: Anthropic's messages and OpenAI's responses, streamed.
 
-It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that, `recall`
+It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that, `run LINE` Codex's own for that, `recall`
 says which of the person's words it was sent, anything else is echoed. `asked` keeps the requests.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 CREATE = re.compile(r"create (\S+): (.*)")
+RUN = re.compile(r"run (.*)")
 USAGE = {"input_tokens": 11, "output_tokens": 7}
 
 
@@ -162,11 +163,17 @@ def openai(server: ModelServer, body: dict[str, Any]) -> Iterator[dict[str, Any]
         elif str(item.get("type")).endswith("_call_output"):
             result = json.dumps(item.get("output"))
     wanted = CREATE.fullmatch(texts[-1].strip()) if texts else None
+    ran = RUN.fullmatch(texts[-1].strip()) if texts else None
     answer = f"resp_{next(server.numbers)}"
     yield {"type": "response.created", "response": {"id": answer, "status": "in_progress", "output": []}}
     if wanted and not result:
         patch = f"*** Begin Patch\n*** Add File: {wanted[1]}\n+{wanted[2]}\n*** End Patch"
         item = tool_call(body, patch, f"call_{next(server.numbers):04}")
+    elif ran and not result:
+        # As Codex's own models do where they are told that its sandbox does not work.
+        told = "require_escalated" in json.dumps([i for i in body["input"] if i.get("role") == "developer"])
+        more = {"sandbox_permissions": "require_escalated", "justification": "as told"} if told else {}
+        item = command_call(body, ran[1], f"call_{next(server.numbers):04}", **more)
     else:
         said = f"The tool said: {result}" if result else reply(texts)
         item = {
@@ -192,9 +199,14 @@ def tool_call(body: dict[str, Any], patch: str, call: str) -> dict[str, Any]:
     tools = {tool.get("name"): tool for tool in body.get("tools", ())}
     if tools.get("apply_patch", {}).get("type") == "custom":
         return {"type": "custom_tool_call", "id": f"ctc_{call}", "call_id": call, "name": "apply_patch", "input": patch}
-    command = f"apply_patch <<'EOF'\n{patch}\nEOF"
+    return command_call(body, f"apply_patch <<'EOF'\n{patch}\nEOF", call)
+
+
+def command_call(body: dict[str, Any], command: str, call: str, **more: str) -> dict[str, Any]:
+    """The call of whichever tool the agent has for commands."""
+    tools = {tool.get("name"): tool for tool in body.get("tools", ())}
     if "exec_command" in tools:
-        name, given = "exec_command", {"cmd": command}
+        name, given = "exec_command", {"cmd": command, **more}
     else:
         name = "shell_command" if "shell_command" in tools else "shell"
         given = {"command": command if name == "shell_command" else ["bash", "-lc", command]}

@@ -102,7 +102,8 @@ def test_in_a_container_it_gets_what_is_named_and_what_the_container_needs(monke
     launch = known.launch("codex")
 
     assert launch.argv == (
-        "docker", "exec", "-i", "-e", "INITIAL_AGENT_MODE", "-e", "OPENAI_API_KEY", "box", "codex-acp"
+        "docker", "exec", "-i", "-e", "INITIAL_AGENT_MODE", "-e", "CODEX_CONFIG", "-e", "OPENAI_API_KEY", "box",
+        "codex-acp",
     )  # fmt: skip
     assert launch.env["DOCKER_HOST"] == "unix:///x"
     assert launch.env["INITIAL_AGENT_MODE"] == "read-only"
@@ -112,10 +113,15 @@ def test_in_a_container_it_gets_what_is_named_and_what_the_container_needs(monke
 
 
 def test_in_a_container_codex_asks_unless_the_settings_allow_or_say_otherwise() -> None:
-    own = {"codex": {"env": {"INITIAL_AGENT_MODE": "workspace-write"}}}
+    given = {"INITIAL_AGENT_MODE": "workspace-write", "CODEX_CONFIG": '{"model": "m"}'}
+    own = {"codex": {"env": given}}
+    config = json.loads(agents(own, Box()).launch("codex").env["CODEX_CONFIG"])
 
     assert agents({}, Box(), unasked=True).launch("codex").env["INITIAL_AGENT_MODE"] == "agent-full-access"
     assert agents(own, Box()).launch("codex").env["INITIAL_AGENT_MODE"] == "workspace-write"
+    assert config["model"] == "m"
+    assert "require_escalated" in config["developer_instructions"]
+    assert "CODEX_CONFIG" not in agents().get("codex").env
 
 
 def test_an_agent_of_ones_own_needs_a_command_only() -> None:
