@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p8.assistants.catalog import Catalog
     from p8.containers.docker import Docker
     from p8.core.actions import Book
+    from p8.core.agent_place import AgentPlace
     from p8.core.checkpoints import Checkpoints
     from p8.core.cleanup import Cleanup
     from p8.core.context import ContextPlanner
@@ -291,7 +292,18 @@ class App:
         """Who can answer."""
         from p8.assistants.catalog import Catalog
 
-        return Catalog(self.config.home, self._assistants, self.config.agents, lambda: self.directory)
+        unasked = self.config.permissions == "allow"
+        return Catalog(self.config.home, self._assistants, self.config.agents, lambda: self.directory,
+                       self._agent_places, unasked)  # fmt: skip
+
+    def _agent_places(self) -> AgentPlace:
+        """Say where agents run."""
+        from p8.core.agent_place import AgentPlace
+
+        def session() -> str:
+            return self.sessions.current.session_id if self.sessions.current is not None else ""
+
+        return AgentPlace(self.config, lambda: self.container, lambda: self.runtime, session, lambda: self.directory)
 
     @cached_property
     def permissions(self) -> Permissions:

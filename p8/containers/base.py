@@ -199,6 +199,10 @@ class Channel(Protocol):
         """Return the status, or None while it runs."""
         ...
 
+    def wait(self, seconds: float) -> int | None:
+        """Return the status as soon as it is known, or None when that takes longer."""
+        ...
+
     def end(self) -> None:
         """End the program and all it started, and let go of the streams. Safe to call twice."""
         ...

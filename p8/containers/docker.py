@@ -70,7 +70,7 @@ class Docker:
         self.installation = installation
         self._home = home
         self._person = person
-        self._address = address or Address()
+        self.address = address or Address()
         self.endpoint = ""  #: as it was found; empty until first used
         self._lock = threading.Lock()
         self._client: Any = None
@@ -95,7 +95,7 @@ class Docker:
     def _connect(self, timeout_s: float | None) -> Any:
         import docker
 
-        options = _options(self._address)
+        options = _options(self.address)
         self.endpoint = options.get("base_url") or "unix:///var/run/docker.sock"
         try:
             _knock(self.endpoint)

@@ -86,6 +86,7 @@ class SessionContainer:
         self._config = config
         self._make_runtime = runtime
         self.on_change = changed
+        self.session = ""  #: whose it is, or was last
         self.state = ContainerState.OFF
         self.problem = ""  #: why it failed, one line
         self.hint = ""
@@ -113,6 +114,7 @@ class SessionContainer:
         with self._lock:
             self._generation += 1
             self._ready.clear()
+            self.session = session
             self._say(ContainerState.STARTING)
             self._thread = threading.Thread(
                 target=self._launch, args=(self._generation, session, directory), name="p8-container", daemon=True
