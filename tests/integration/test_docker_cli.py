@@ -244,7 +244,11 @@ def test_the_watch_in_the_background_recovers_and_ends(project: Path, home: Path
         time.sleep(1)
         container = json.loads(good(project, "show", "my-project-shell", "--json"))["container_id"]
         client().containers.get(container).kill()
-        until(lambda: "RECOVERED" in good(project, "instance", "events", "--alerts", "--json", program=P8), 20, "recovered")
+        until(
+            lambda: "RECOVERED" in good(project, "instance", "events", "--alerts", "--json", program=P8),
+            20,
+            "recovered",
+        )
         assert "was told to end" in good(project, "watch", "--stop", program=P8)
         until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2], 15)
     finally:
