@@ -2,9 +2,8 @@
 
 Each round looks at both trees, decides by what both last agreed on, and brings over what changed: contents as tars
 through the engine's archive calls, each file put in place only where it is still as it was seen. So a round may be
-cut anywhere and done again. `watchfiles` says when the host's side changed; the container's is looked at every few seconds.
-Refuses: `.git` (a repository of two writers breaks), names that lead out of the tree, and to overwrite what it can
-keep.
+cut anywhere and done again. `watchfiles` says when the host's side changed; the container's is looked at every few
+seconds. Refuses: `.git` (a repository of two writers breaks), names that lead out, and to overwrite what it can keep.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Sync:
     Args:
         connect: returns a client of the engine (`docker.APIClient`); asked again after a cut.
         container: its id; it must be running and have python3.
-        workdir: the tree inside, in a volume that its user may write to.
+        workdir: the tree inside, a folder in a volume; made, as its user's, where there is none.
         root: the tree here.
         state: file that remembers what both agreed on; next to it nothing else is written.
         ignored: patterns of paths, or of parts of them, that stay where they are.
@@ -371,25 +370,26 @@ class _Far:
 
     def _send(self, request: dict[str, Any], contents: Mapping[str, Path]) -> None:
         """Put a request, and files by their staged names, into the folder of one's own."""
+        above, _, top = self.workdir.rpartition("/")
         with tempfile.TemporaryFile() as spool:
             with tarfile.open(fileobj=spool, mode="w") as tar:
-                for name in (".", OWN, f"{OWN}/in"):  # the first, as a fresh volume belongs to root
+                for name in (top, f"{top}/{OWN}", f"{top}/{OWN}/in"):  # the first, as a fresh volume belongs to root
                     tar.addfile(self._info(name, 0, folder=True))
                 for name, path in contents.items():
                     with path.open("rb") as file:
                         size = os.fstat(file.fileno()).st_size
-                        tar.addfile(self._info(f"{OWN}/in/{name}", size), file)
+                        tar.addfile(self._info(f"{top}/{OWN}/in/{name}", size), file)
                 body = json.dumps(request).encode()
-                tar.addfile(self._info(f"{OWN}/request.json", len(body)), io.BytesIO(body))
+                tar.addfile(self._info(f"{top}/{OWN}/request.json", len(body)), io.BytesIO(body))
             spool.seek(0)
             with self._asking() as client:
-                client.put_archive(self.container, self.workdir, spool)
+                client.put_archive(self.container, above or "/", spool)
 
     def _info(self, name: str, size: int, folder: bool = False) -> tarfile.TarInfo:
         info = tarfile.TarInfo(name)
         info.uid, info.gid = self._user
         info.size, info.mtime = size, int(time.time())
-        info.type, info.mode = (tarfile.DIRTYPE, 0o700) if folder else (tarfile.REGTYPE, 0o600)
+        info.type, info.mode = (tarfile.DIRTYPE, 0o755) if folder else (tarfile.REGTYPE, 0o600)
         return info
 
     def _ask(self, request: dict[str, Any], contents: Mapping[str, Path] | None = None) -> Any:

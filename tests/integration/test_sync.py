@@ -24,7 +24,7 @@ SCRIPT = """
 import hashlib, json, os, sys
 for line in json.load(sys.stdin) if False else json.loads(sys.argv[1]):
     verb, path, text = line
-    path = "/work/" + path
+    path = "/vol/work/" + path
     if verb == "write":
         os.makedirs(os.path.dirname(path), exist_ok=True)
         open(path, "w").write(text)
@@ -34,11 +34,11 @@ for line in json.load(sys.stdin) if False else json.loads(sys.argv[1]):
 LOOK = """
 import hashlib, json, os
 found = {}
-for place, folders, files in os.walk("/work"):
+for place, folders, files in os.walk("/vol/work"):
     folders[:] = [f for f in folders if f != ".p8-sync"]
     for name in files:
         path = os.path.join(place, name)
-        found[os.path.relpath(path, "/work")] = open(path).read()
+        found[os.path.relpath(path, "/vol/work")] = open(path).read()
 print(json.dumps(found))
 """
 
@@ -110,7 +110,7 @@ def container(image: str) -> Iterator:
     engine = client()
     made = engine.containers.run(
         image, ["sleep", "600"], detach=True, user="1234:1234", read_only=True, cap_drop=["ALL"], network_mode="none",
-        security_opt=["no-new-privileges:true"], mounts=[docker.types.Mount("/work", None, type="volume")],
+        security_opt=["no-new-privileges:true"], mounts=[docker.types.Mount("/vol", None, type="volume")],
     )  # fmt: skip
     yield made
     made.remove(force=True, v=True)
@@ -131,7 +131,7 @@ def sync(line: Line, container, tmp_path: Path) -> Sync:
     (tmp_path / "tree").mkdir()
     return Sync(
         lambda: docker.APIClient(base_url=line.address, version="auto", timeout=30),
-        container.id, "/work", tmp_path / "tree", tmp_path / "state" / "sync.json",
+        container.id, "/vol/work", tmp_path / "tree", tmp_path / "state" / "sync.json",
     )  # fmt: skip
 
 
@@ -182,7 +182,8 @@ def tried(sync: Sync, rounds: int = 6) -> None:
         try:
             if not sync.cycle().pending:
                 return
-        except EngineDown:
+        except EngineDown as error:
+            assert error.message
             continue
     raise AssertionError("not one")
 
@@ -216,7 +217,7 @@ def test_both_sides_are_one_after_edits_on_both_and_two_cuts(
     edit_there(container, yours)
     wrote = [look_here(root), look_there(container)]
     base = {path: text for _, path, text in initial}
-    again = Sync(sync._far._connect, container.id, "/work", root, sync._state)  # resumed from its state file
+    again = Sync(sync._far._connect, container.id, "/vol/work", root, sync._state)  # resumed from its state file
     line.limit = line.passed + EDITS * 150
     with pytest.raises(EngineDown):
         again.cycle()
@@ -264,7 +265,7 @@ def test_it_goes_on_by_itself_through_a_cut(sync: Sync, line: Line, container, t
         edit_there(container, [["write", "deep/er/c", "three"], ["delete", "a", ""]])
         until(lambda: (root / "deep/er/c").exists() and not (root / "a").exists(), 20, "what changed there")
         assert (root / "b").is_symlink()
-        assert container.exec_run(["test", "-x", "/work/run"])[0] == 0
+        assert container.exec_run(["test", "-x", "/vol/work/run"])[0] == 0
     finally:
         stop.set()
         sync.wake()
