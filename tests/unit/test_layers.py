@@ -28,13 +28,13 @@ VENDORS = {
     "sqlite3": ("p8.store", "p8.formats.database_process"), "sqlite_utils": "p8.store",
     "zstandard": ("p8.store", "p8.formats"), "xxhash": "p8.store", "git": "p8.workspace", "llm": "p8.assistants",
     "xllamacpp": "p8.assistants", "msgspec": "p8.formats", "acp": "p8.assistants", "pydantic": "p8.assistants",
-    "docker": "p8.containers", "yaml": "p8.containers",
+    "docker": "p8.containers", "watchfiles": "p8.containers", "yaml": "p8.containers",
     "markdown_it": "p8.formats", "pygments": "p8.formats", "detect_secrets": "p8.formats",
     "bpe_openai": "p8.assistants",
 }  # fmt: skip
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
 LAZY = {
-    "rich", "git", "llm", "xllamacpp", "docker", "yaml", "zstandard", "sqlite_utils", "acp", "pydantic", "markdown_it",
+    "rich", "git", "llm", "xllamacpp", "docker", "watchfiles", "yaml", "zstandard", "sqlite_utils", "acp", "pydantic", "markdown_it",
     "pygments", "detect_secrets", "bpe_openai",
 }  # fmt: skip
 
