@@ -22,6 +22,7 @@ def agent(app: App, args: Namespace) -> Result:
         agents.prepare(preset)
         said = f"{preset.name} answers from now on" + (f"; it was {before}" if before not in {"", preset.name} else "")
         missing = next((info.note for info in agents.infos() if info.name == preset.name), "")
+        missing = "" if app.config.agents_in == "container" else missing  # its container may only be on its way
         views = (Text(f"{said}. The conversation goes with it."), *((Text(missing, "warning"),) if missing else ()))
         return Result({"agent": preset.name, "before": before}, views)
     options = tuple((i.name, f"{'●' if i.ready else '○'} {i.name}", f"{i.title}  {i.note}") for i in agents.infos())

@@ -205,9 +205,9 @@ class Sync:
         """Return where a file's content is here; None where it changed meanwhile, or was not fetched."""
         digest = work.merged.tree[step[1]].node.content
         for path in (step[1], step[5]):
-            place = self._root / path
+            place: Path = self._root / path
             with contextlib.suppress(OSError):
-                if not place.is_symlink() and sync_agent.digest_of(str(place)) == digest:
+                if not place.is_symlink() and bool(sync_agent.digest_of(str(place)) == digest):
                     return place
         return None
 

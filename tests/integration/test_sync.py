@@ -183,7 +183,7 @@ def tried(sync: Sync, rounds: int = 6) -> None:
             if not sync.cycle().pending:
                 return
         except EngineDown as error:
-            assert error.message
+            print(error.message)
             continue
     raise AssertionError("not one")
 

@@ -1,8 +1,8 @@
 """A model on loopback, or on a unix socket, for real agents: Anthropic's messages and OpenAI's responses, streamed.
 
-It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that,
-`run LINE` Codex's own for that, `recall`
-says which of the person's words it was sent, anything else is echoed. `asked` keeps the requests.
+It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that, `run LINE`
+Codex's own for that, `recall` says which of the person's words it was sent, anything else is echoed. `asked` keeps the
+requests.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +378,28 @@ def test_a_launch_goes_into_a_container_with_names_and_no_values() -> None:
 
     assert inner.argv == ("docker", "exec", "-i", "-e", "KEY", "box", "codex-acp", "-x")
     assert (inner.cwd, inner.outside) == ("/workspace", True)
+
+
+def test_in_a_container_it_has_another_session_and_back_on_the_host_its_first_one(made: Made) -> None:
+    agent = made("--load")
+    here = plain = agent._launch()
+    agent._launch = lambda: here
+    first = answer(agent, "say hello")
+    mark = {"role": "assistant", "content": "hello", "agent_session": first[0].data}
+    here = replace(plain, argv=("env", *plain.argv), outside=True, note="it works in a container")
+    chunks = answer(agent, "say hello", mark, user("say more"))
+    inside = {"role": "assistant", "content": "more", "agent_session": chunks[1].data}
+    here = plain
+    back = answer(agent, "say hello", mark, user("say more"), inside, user("say on"))
+    latest = {"role": "assistant", "content": "on", "agent_session": back[0].data}
+    recalled = answer(agent, "say hello", mark, user("say more"), inside, user("say on"), latest, "recall")
+    greeted, handed = json.loads(said(recalled))
+
+    assert (chunks[0].kind, chunks[0].text) == (ChunkKind.NOTICE, "it works in a container")
+    assert chunks[1].data["inside"] is True
+    assert chunks[1].data["session"] != first[0].data["session"] == back[0].data["session"]
+    assert greeted == "say hello"
+    assert "Assistant: more" in handed
 
 
 def test_one_behind_another_command_works_on_paths_of_its_own(made: Made, tmp_path: Path) -> None:
