@@ -119,8 +119,7 @@ class AgentPlace:
     def _nowhere(self, container: SessionContainer, program: str) -> AssistantError:
         if container.state is ContainerState.RUNNING and container.covers(self._directory()):
             return AssistantError(
-                f"the container has no program {program}",
-                "p8 image build --variant agents makes one that has the agents",
+                f"the container has no program {program}", "p8 image build --variant agents has the agents"
             )
         if container.state is ContainerState.RUNNING:
             return AssistantError(f"{self._directory()} is not in the container", "cd back to the session's project")
