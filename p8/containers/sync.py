@@ -205,7 +205,7 @@ class Sync:
         """Return where a file's content is here; None where it changed meanwhile, or was not fetched."""
         digest = work.merged.tree[step[1]].node.content
         for path in (step[1], step[5]):
-            place = self._root / path
+            place = self._root / str(path)
             with contextlib.suppress(OSError):
                 if not place.is_symlink() and sync_agent.digest_of(str(place)) == digest:
                     return place
@@ -439,7 +439,7 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
-        self._left = b""
+        self._left = bytearray()
 
     def readable(self) -> bool:
         return True
@@ -451,7 +451,8 @@ class _Stream(io.RawIOBase):
                 break
             self._left += piece
         size = len(self._left) if size < 0 else size
-        out, self._left = self._left[:size], self._left[size:]
+        out = bytes(self._left[:size])
+        del self._left[:size]  # from the front of a bytearray, which costs nothing
         return out
 
 
