@@ -205,9 +205,9 @@ class Sync:
         """Return where a file's content is here; None where it changed meanwhile, or was not fetched."""
         digest = work.merged.tree[step[1]].node.content
         for path in (step[1], step[5]):
-            place: Path = self._root / path
+            place = self._root / str(path)
             with contextlib.suppress(OSError):
-                if not place.is_symlink() and bool(sync_agent.digest_of(str(place)) == digest):
+                if not place.is_symlink() and sync_agent.digest_of(str(place)) == digest:
                     return place
         return None
 
@@ -439,7 +439,7 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
-        self._left = b""
+        self._left = bytearray()
 
     def readable(self) -> bool:
         return True
@@ -451,7 +451,8 @@ class _Stream(io.RawIOBase):
                 break
             self._left += piece
         size = len(self._left) if size < 0 else size
-        out, self._left = self._left[:size], self._left[size:]
+        out = bytes(self._left[:size])
+        del self._left[:size]  # from the front of a bytearray, which costs nothing
         return out
 
 

@@ -34,8 +34,8 @@ VENDORS = {
 }  # fmt: skip
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
 LAZY = {
-    "rich", "git", "llm", "xllamacpp", "docker", "watchfiles", "yaml", "zstandard", "sqlite_utils", "acp", "pydantic",
-    "markdown_it", "pygments", "detect_secrets", "bpe_openai",
+    "rich", "git", "llm", "xllamacpp", "docker", "yaml", "zstandard", "sqlite_utils", "acp", "pydantic", "markdown_it",
+    "pygments", "detect_secrets", "bpe_openai", "watchfiles",
 }  # fmt: skip
 
 
