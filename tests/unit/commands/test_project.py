@@ -110,7 +110,8 @@ def test_every_project_command_explains_itself(app) -> None:
     for name in names:
         assert app.registry.commands[name].help in " ".join(usage(app.registry.commands[name], "p8 ").split())
         for example in app.registry.commands[name].examples:
-            found, given = app.registry.find(shlex.split(example), "cli")
+            words = [word for word in shlex.split(example) if word != "--json"]  # the door takes that
+            found, given = app.registry.find(words, "cli")
             found.parse(given)
 
 
