@@ -30,6 +30,7 @@ from p8.store.sessions import SessionTable
 if TYPE_CHECKING:
     import asyncio
 
+    from p8.store.feed import Feed
     from p8.store.search import SearchIndex
 
 TEMPORARY = "/tmp"  # noqa: S108 #: where the journal goes when the home cannot be written to
@@ -166,6 +167,19 @@ class PersistenceManager:
         from p8.store.search import SearchIndex
 
         return SearchIndex(self.keeper.readers, self.sessions, self._ready, self.keeper.index_for)
+
+    @cached_property
+    def feed(self) -> Feed:
+        """Everything that happened, in order."""
+        from p8.store.feed import Feed
+
+        return Feed(self.keeper.readers, self._all_ready, self.keeper.codec)
+
+    def _all_ready(self) -> None:
+        """Make sure that what any process recorded is folded; a thread of our own looks at others' files rarely."""
+        if self._background:
+            self.drain()
+        self._ready()
 
     @cached_property
     def leases(self) -> Leases:
