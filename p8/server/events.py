@@ -58,7 +58,8 @@ def told(event: Event) -> Told:
 
 def page_of_events(call: Call, v: Mapping[str, Any]) -> Any:
     """Return a page of events, of one session or of all."""
-    cursor, found = v["after"], []
+    cursor: str = v["after"]
+    found: list[dict[str, Any]] = []
     while len(found) < v["limit"]:
         batch = events_after(call.app, cursor)
         for event in batch:

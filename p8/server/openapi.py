@@ -72,7 +72,7 @@ def _operation(route: Route, parts: Mapping[str, str]) -> dict[str, Any]:
     codes += [400, 404, 408, 413, 415] if route.body is not None else []
     codes += [424] if route.engine or "instance" in named else []
     found: dict[str, Any] = {
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path.removeprefix('/api/v1')}").strip("_"),
+        "operationId": "ping" if route.policy == "open" else re.sub(r"\W+", "_", f"{route.method}{route.path}".replace("/api/v1", "")).strip("_").lower(),
         "summary": route.summary,
         "tags": [route.path.removeprefix("/api/v1/").split("/")[0]],
         "parameters": parameters,

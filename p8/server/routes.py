@@ -36,7 +36,7 @@ class Call:
     def __init__(self, app: App) -> None:
         self.app = app
 
-    def __call__(self, path: str, **values: Any) -> Result:
+    def __call__(self, path: str, /, **values: Any) -> Result:
         """Call one; see `Command.fit`."""
         found, _ = self.app.registry.find(path.split(), "cli")
         return found.run(self.app, found.fit(values, "api"))

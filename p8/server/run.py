@@ -270,8 +270,12 @@ async def _serving(asgi: Any, sockets: list[socket.socket], parent: int) -> None
         server.force_exit = server.should_exit
         server.should_exit = True
 
+    def gone() -> None:
+        loop.remove_reader(parent)
+        stop()
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
     if parent >= 0:
-        loop.add_reader(parent, lambda: (loop.remove_reader(parent), stop()))
+        loop.add_reader(parent, gone)
     await server.serve(sockets=sockets)
