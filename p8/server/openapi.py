@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 REF = "#/components/schemas/{model}"
 WHY = {
-    400: "The body is not JSON.", 401: "No key, or not the right one.", 403: "Not from here.", 404: "There is none.",
+    400: "It has not the shape of this document.", 401: "No key, or not the right one.", 403: "Not from here.", 404: "There is none.",
     408: "It did not come in time.", 409: "Its state does not allow it, or it has changed.", 413: "Too large.",
-    415: "Not JSON.", 422: "Does not fit.", 424: "The container engine, or what else this needs, is away.",
+    415: "Not JSON.", 422: "It makes no sense here.", 424: "The container engine, or what else this needs, is away.",
     503: "The store is out of reach, or too much is asked at a time.",
 }  # fmt: skip
 
@@ -67,8 +67,8 @@ def _operation(route: Route, parts: Mapping[str, str]) -> dict[str, Any]:
             parameters.append(one | ({"description": field["description"]} if "description" in field else {}))
     answer = TypeAdapter(route.answer).json_schema(ref_template=REF, mode="serialization")
     answer.pop("$defs", None)
-    codes = [401, 403, 409, 422, 503]
-    codes += [404] if named or route.query is not None else []
+    codes = [400, 401, 403, 409, 422, 503]
+    codes += [400, 404] if named or route.query is not None else []
     codes += [400, 404, 408, 413, 415] if route.body is not None else []
     codes += [424] if route.engine or "instance" in named else []
     found: dict[str, Any] = {

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ID = r"^[0-9]{8}-[0-9]{6}-[0-9]{6}-[0-9a-f]{4}(~[A-Za-z0-9_-]{1,40})?$"
+_ID = r"[0-9]{8}-[0-9]{6}-[0-9]{6}-[0-9a-f]{4}(~[A-Za-z0-9_-]{1,40})?"
+ID = f"^{_ID}$"
+PLACE = rf"^$|^({_ID}:)?[0-9]{{1,9}}$"
 CURSOR = r"^[0-9]{1,18}\.[0-9]{1,10}$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
@@ -229,7 +231,7 @@ class EntriesQuery(Given):
     """Which entries."""
 
     limit: int = Field(100, ge=1, le=500)
-    before: str = Field("", max_length=120, pattern=r"^([0-9]{8}-[0-9a-f-]{1,40}(~[A-Za-z0-9_-]{1,40})?:)?[0-9]{0,9}$")
+    before: str = Field("", pattern=PLACE, description="`next` of the page before: an entry's number, or SESSION:NUMBER")
 
 
 class SearchQuery(Given):

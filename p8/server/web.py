@@ -180,7 +180,7 @@ def _query(request: Request, model: type[BaseModel] | None) -> dict[str, Any]:
     fields = model.model_fields if model is not None else {}
     for name, text in request.query_params.multi_items():
         if name in given:
-            raise HTTPException(422, f"{name[:60]} is given twice")
+            raise HTTPException(400, f"{name[:60]} is given twice")
         kind = fields[name].annotation if name in fields else str
         if kind is bool:
             given[name] = BOOLEANS.get(text, text)
@@ -190,7 +190,7 @@ def _query(request: Request, model: type[BaseModel] | None) -> dict[str, Any]:
             given[name] = text
     if model is None:
         if given:
-            raise HTTPException(422, f"nothing is called {next(iter(given))[:60]} here")
+            raise HTTPException(400, f"nothing is called {next(iter(given))[:60]} here")
         return {}
     return _fitted(model, given)
 
@@ -213,7 +213,7 @@ def _fitted(model: type[BaseModel], given: Any) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])[:100]
-        raise HTTPException(422, f"{where}: {first['msg']}" if where else str(first["msg"])) from error
+        raise HTTPException(400, f"{where}: {first['msg']}" if where else str(first["msg"])) from error
 
 
 def _answered(found: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,15 +11,17 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import ignored_auth  # its requests carry the token: test_guard.py asks without
 from support.serving import Served
 
 from p8.testing import make_app
 
 #: over all operations; P8_SCHEMA_CASES=50000 is the full count
 CASES = int(os.environ.get("P8_SCHEMA_CASES", "1500"))
-OPERATIONS = 28
-COUNTED = {"calls": 0}
+FULL = "P8_SCHEMA_CASES" in os.environ
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +53,35 @@ def api(served: Served) -> Any:
             for parameter in operation["parameters"]:
                 if parameter["in"] == "path" and parameter["name"] in known:
                     parameter["examples"] = {str(n): {"value": v} for n, v in enumerate(known[parameter["name"]])}
-    return schemathesis.openapi.from_dict(document)
+    made = schemathesis.openapi.from_dict(document)
+    # What has the right shape is never refused for its shape (400); it may make no sense here, or need an engine.
+    made.config.checks.positive_data_acceptance.expected_statuses = ["2xx", "404", "409", "422", "424"]
+    return made
 
 
 def _items(found: Any) -> Any:
     return found["items"] if isinstance(found, dict) else found
 
 
-schema = schemathesis.pytest.from_fixture("api")
-
-
-@schema.parametrize()
-@settings(
-    max_examples=max(CASES // OPERATIONS, 5), deadline=None, derandomize="P8_SCHEMA_CASES" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
-def test_the_document_is_true(case: Any, served: Served) -> None:
-    COUNTED["calls"] += 1
+@pytest.mark.timeout(3600)
+def test_the_document_is_true_and_nothing_breaks(api: Any, served: Served) -> None:
     headers = {"authorization": f"Bearer {served.token}"}
-    case.call_and_validate(base_url=f"http://127.0.0.1:{served.port}", headers=headers)
+    base = f"http://127.0.0.1:{served.port}"
+    operations = [result.ok() for result in api.get_all_operations()]
+    calls = 0
+    for operation in operations:
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
+            @settings(max_examples=max(CASES // len(operations) // 2, 3), deadline=None, database=None,
+                      derandomize=not FULL, suppress_health_check=list(HealthCheck))  # fmt: skip
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def hold(case: Any) -> None:
+                nonlocal calls
+                calls += 1
+                case.call_and_validate(base_url=base, headers=headers, excluded_checks=[ignored_auth])
 
-def test_the_cases_were_run_and_the_server_did_not_stumble(served: Served) -> None:
-    assert COUNTED["calls"] >= CASES * 0.5
+            with contextlib.suppress(Unsatisfiable):  # an operation without parameters cannot be asked wrongly
+                hold()
+    assert calls >= CASES * 0.6, calls
     assert "Traceback" not in served.said()
     assert served.get("/health").status == 200
