@@ -64,6 +64,7 @@ class Route(NamedTuple):
     policy: str = "key"  #: "key", or "open" for what answers anybody on this machine
     status: int = 200
     engine: bool = False  #: needs the container engine
+    kept: bool = False  #: says nothing but what stands in the database, so that its answer may be kept until that changes
 
 
 def _sessions(call: Call, v: Values) -> Any:
@@ -165,9 +166,9 @@ def _is_ok(_call: Call, _v: Values) -> Any:
 
 SESSIONS = (
     Route("GET", "/api/v1/sessions", ("session list",), "List sessions, newest first.", _sessions, s.SessionPage,
-          s.SessionsQuery),
+          s.SessionsQuery, kept=True),
     Route("GET", "/api/v1/sessions/{session}", ("session info",), "Show a session.",
-          lambda call, v: call("session info", session=[v["id"]]).data, s.SessionDetail),
+          lambda call, v: call("session info", session=[v["id"]]).data, s.SessionDetail, kept=True),
     Route("PATCH", "/api/v1/sessions/{session}", ("session rename", "session info"),
           "Rename, pin, archive or tag a session.", _change_session, s.SessionDetail, body=s.SessionChange),
     Route("DELETE", "/api/v1/sessions/{session}", ("session delete",), "Put a session into the trash.",
@@ -175,12 +176,12 @@ SESSIONS = (
     Route("POST", "/api/v1/sessions/undo", ("session undo",), "Take back the last change of a session.",
           lambda call, _v: call("session undo").data, s.Anything, body=s.Nothing),
     Route("GET", "/api/v1/sessions/{session}/entries", ("session show",), "Read a transcript, the newest page first.",
-          _entries, s.EntryPage, s.EntriesQuery),
+          _entries, s.EntryPage, s.EntriesQuery, kept=True),
     Route("GET", "/api/v1/search", ("search",), "Find words said or printed in any session.", _search,
-          list[s.HitShape], s.SearchQuery),
+          list[s.HitShape], s.SearchQuery, kept=True),
     Route("GET", "/api/v1/checkpoints", ("checkpoint list",), "List checkpoints, newest first.",
           lambda call, v: call("checkpoint list", session=[v["session"]] if v["session"] else []).data,
-          list[s.CheckpointShape], s.CheckpointsQuery),
+          list[s.CheckpointShape], s.CheckpointsQuery, kept=True),
     Route("GET", "/api/v1/checkpoints/{checkpoint}", ("checkpoint show",), "Show a checkpoint.",
           lambda call, v: call("checkpoint show", checkpoint=[v["id"]]).data, s.CheckpointShape),
     Route("GET", "/api/v1/checkpoints/{checkpoint}/diff", ("checkpoint diff",), "Compare with another one, or now.",

@@ -130,7 +130,8 @@ def listening(folder: Path, port: int | None) -> list[socket.socket]:
     inside.listen(256)
     if port is None:
         return [inside]
-    outside = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol is named so that asyncio sends each write at once.
+    outside = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     outside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         outside.bind(("127.0.0.1", port))

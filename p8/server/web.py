@@ -25,6 +25,7 @@ from p8.errors import P8Error
 from p8.server import openapi, problems
 from p8.server import shapes as s
 from p8.server.guard import COOKIE, Asgi, Guard, Limits, Refused
+from p8.server.kept import Kept
 from p8.server.keys import COOKIE_S, Keys
 from p8.server.routes import PARTS, Call, Route, routes
 from p8.server.stream import Hub
@@ -67,6 +68,7 @@ class Web:
         self.keys = keys
         self.routes = routes(app)
         self.hub = Hub(app)
+        self.kept = Kept(app.store.stamp)
         self._call = Call(app)
         self._threads = ThreadPoolExecutor(THREADS, "p8-api")
         self._files = _dashboard()
@@ -137,6 +139,12 @@ class Web:
         patterns = [(name, re.compile(PARTS[name])) for name in re.findall(r"{(\w+)}", route.path)]
 
         async def endpoint(request: Request) -> Response:
+            question = ""
+            if route.kept:
+                question = f"{request.url.path}?{request.url.query}"
+                known = self.kept.get(question)
+                if known is not None:
+                    return Response(known, route.status, media_type=JSON)
             values: dict[str, Any] = {}
             for name, pattern in patterns:
                 values["id"] = request.path_params[name]
@@ -145,8 +153,11 @@ class Web:
             values |= _query(request, route.query)
             if route.body is not None:
                 values |= await _body(request, route.body)
+            stamp = self.kept.stamp() if route.kept else None
             loop = asyncio.get_running_loop()
             body = await loop.run_in_executor(self._threads, self._answer, route, values)
+            if route.kept:
+                self.kept.put(question, stamp, body)
             return Response(body, route.status, media_type=JSON)
 
         return StarletteRoute(route.path, endpoint, methods=[route.method], name=f"{route.method} {route.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from pathlib import Path
 
@@ -180,6 +181,7 @@ def test_without_an_engine_instances_are_listed_and_starting_one_is_a_clear_prob
     assert answer.json["type"] == "urn:p8:EngineDown"
     assert ask(web.asgi, "GET", "/api/v1/health").json["status"] in {"ok", "trouble"}
     assert Roster(app.store).all("up") == []
+    gc.collect()
 
 
 def test_what_went_wrong_is_a_problem(web) -> None:
