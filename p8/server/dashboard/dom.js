@@ -58,7 +58,7 @@ export function table(columns, rows, empty) {
 export function bars(days, names) {
   const width = 720, height = 180, foot = 18, most = Math.max(1, ...days.map((d) => Math.max(...d.values)));
   const step = width / Math.max(days.length, 1);
-  return svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": names.join(", ") + " a day", preserveAspectRatio: "none" },
+  return svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": names.join(", ") + " a day" },
     svg("line", { x1: 0, x2: width, y1: height - foot, y2: height - foot }),
     days.map((day, n) => [
       day.values.map((value, k) => svg("rect", {

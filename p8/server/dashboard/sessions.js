@@ -16,7 +16,7 @@ export async function sessions(root) {
   const rows = (found) => found.map((one) => el("li", null, el("a", { class: "row move", href: "#/session/" + one.id },
     el("span", { class: "title" }, one.pinned ? "★ " : "", one.title || "(nothing said)"),
     el("span", { class: "when" }, ago(one.last)),
-    el("span", { class: "what" }, el("span", { class: "chip " + one.status }, one.status), one.project_name, one.branch ? " ⎇ " + one.branch : "", " · ", one.messages, " messages", one.model ? " · " + one.model : "", one.tags.map((tag) => [" ", el("span", { class: "chip" }, tag)])),
+    el("span", { class: "what" }, el("span", { class: "chip " + one.status }, one.status), one.project_name, one.branch ? " ⎇ " + one.branch : "", " · ", one.messages, one.messages === 1 ? " message" : " messages", one.model ? " · " + one.model : "", one.tags.map((tag) => [" ", el("span", { class: "chip" }, tag)])),
   )));
 
   async function load(after) {
@@ -156,7 +156,7 @@ async function restore(one) {
     const plan = await ask("POST", path, { everything });
     const line = (action) => el("div", { class: "mono " + (action.what === "delete" ? "del" : "add") }, action.what, "  ", action.path);
     const kept = plan.skipped.map((file) => el("div", { class: "mono dim" }, file.path, "  ", file.reason));
-    const said = plan.actions.length ? `${plan.actions.length} files would be changed. How they are now is kept, and can be brought back.` : "Nothing to do: the files are as they were then.";
+    const said = plan.actions.length ? `${plan.actions.length} files would be changed. How they are now is kept, and can be brought back.` : kept.length ? "Nothing would be changed." : "Nothing to do: the files are as they were then.";
     const answer = await confirmed(`Restore the files of ◆ ${one.name}`, [el("p", null, said), el("div", { class: "list", tabindex: "0" }, plan.actions.map(line), kept.length ? [el("p", { class: "dim" }, `${kept.length} kept as they are, as something else than P8 changed them:`), kept] : "")],
       plan.actions.length ? "Restore" : "", kept.length && !everything ? "Include those kept" : "");
     if (answer === "other") { everything = true; continue; }
