@@ -31,14 +31,16 @@ class Call:
 
     Args:
         app: where.
+        door: whose commands; those of the REPL need a current session.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, door: str = "cli") -> None:
         self.app = app
+        self._door = door
 
     def __call__(self, path: str, /, **values: Any) -> Result:
         """Call one; see `Command.fit`."""
-        found, _ = self.app.registry.find(path.split(), "cli")
+        found, _ = self.app.registry.find(path.split(), self._door)
         return found.run(self.app, found.fit(values, "api"))
 
     def standing(self, directory: str) -> Call:
