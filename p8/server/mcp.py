@@ -105,7 +105,8 @@ class Desk:
         """
         with self._told():
             if session:
-                self._call("resume", session=[session])
+                found = self._call("session info", session=[session]).data
+                self._call("resume", session=[found["id"]])
             else:
                 _ = self._app.project  # so that it belongs to the project from its first entry on
                 self._call("session new", title=[title] if title else [])

@@ -141,8 +141,7 @@ def test_killed_or_told_to_stop_nothing_recorded_is_lost(home: Path, place: Path
             children = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
             os.kill(int(children[0]), number)
 
-        with pytest.MonkeyPatch.context():
-            talk(home, place, work)
+        talk(home, place, work)
     app = make_app(home, place)
     app.sessions.custody.recover()
     found = {row.title: str(row.status) for row in app.store.sessions.page()}
