@@ -17,7 +17,6 @@ import select
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 512
 HEAD_BYTES = 32_768  #: of a request's line and headers
 HEAD_S = 10.0  #: in which they must have come
-WELL_S = 5.0  #: a server that ran for so long was well
-PAUSES_S = (0.0, 0.1, 0.5, 2.0, 5.0)  #: before it is started again, the more often it dies at once
+PAUSES_S = (0.0, 0.1, 0.5, 2.0, 5.0)  #: before it is started again, the more often it dies before it serves
 
 
 class Protocol(HttpToolsProtocol):
@@ -197,23 +195,23 @@ def supervised(config: Config, directory: Path, keys: Keys, sockets: list[socket
         signal.signal(number, stop)
     deaths, first = 0, True
     while True:
-        ours, theirs = os.pipe2(os.O_CLOEXEC)
-        begun = time.monotonic()
+        ours, theirs = socket.socketpair()
         child = os.fork()
         if child == 0:
-            os.close(theirs)
+            ours.close()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
-            os._exit(_guarded(config, directory, keys, sockets, ours, first))
-        os.close(ours)
+            os._exit(_guarded(config, directory, keys, sockets, theirs.detach(), first))
+        theirs.close()
         first = False
         if stopped:
             stop(stopped[-1], None)
         status = os.waitstatus_to_exitcode(_wait(child))
-        os.close(theirs)
+        served = bool(ours.recv(1))
+        ours.close()
         if stopped or status == 0:
             return 0 if stopped else status
-        deaths = 0 if time.monotonic() - begun > WELL_S else deaths + 1
+        deaths = 0 if served else deaths + 1
         pause = PAUSES_S[min(deaths, len(PAUSES_S) - 1)]
         said = f"signal {-status}" if status < 0 else f"status {status}"
         print(f"p8: the server ended with {said}; it is started again", file=sys.stderr, flush=True)
@@ -239,7 +237,7 @@ def _guarded(*how: Any) -> int:
 def work(
     config: Config, directory: Path, keys: Keys, sockets: list[socket.socket], parent: int = -1, first: bool = True
 ) -> int:
-    """Serve on the sockets until told to stop, or until the supervisor (the pipe `parent`) is gone."""
+    """Serve on the sockets until told to stop, or until the supervisor (the socket `parent`) is gone."""
     from p8.app import make_app
     from p8.server.web import Web
 
@@ -278,5 +276,6 @@ async def _serving(asgi: Any, sockets: list[socket.socket], parent: int) -> None
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
     if parent >= 0:
+        os.write(parent, b"1")
         loop.add_reader(parent, gone)
     await server.serve(sockets=sockets)
