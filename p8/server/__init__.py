@@ -26,13 +26,13 @@ def serve(config: Config, directory: Path, wanted: Serve) -> int:
     """
     try:
         if wanted.what == "mcp":
-            from p8.server import mcp
+            from p8.server import mcp_server
 
-            return mcp.serve(config, directory)
+            return mcp_server.serve(config, directory)
         if wanted.what == "acp":
-            from p8.server import acp
+            from p8.server import acp_agent
 
-            return acp.serve(config, directory)
+            return acp_agent.serve(config, directory)
         from p8.server import run
 
         return run.serve(config, directory, **wanted.options)

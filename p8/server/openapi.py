@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 REF = "#/components/schemas/{model}"
 WHY = {
-    400: "It has not the shape of this document.", 401: "No key, or not the right one.", 403: "Not from here.", 404: "There is none.",
-    408: "It did not come in time.", 409: "Its state does not allow it, or it has changed.", 413: "Too large.",
+    400: "It has not the shape of this document.", 401: "No key, or not the right one.", 403: "Not from here.",
+    404: "There is none.",
+    408: "Not in time.", 409: "Its state does not allow it, or it has changed.", 413: "Too large.",
     415: "Not JSON.", 422: "It makes no sense here.", 424: "The container engine, or what else this needs, is away.",
     503: "The store is out of reach, or too much is asked at a time.",
 }  # fmt: skip
@@ -72,7 +73,7 @@ def _operation(route: Route, parts: Mapping[str, str]) -> dict[str, Any]:
     codes += [400, 404, 408, 413, 415] if route.body is not None else []
     codes += [424] if route.engine or "instance" in named else []
     found: dict[str, Any] = {
-        "operationId": "ping" if route.policy == "open" else re.sub(r"\W+", "_", f"{route.method}{route.path}".replace("/api/v1", "")).strip("_").lower(),
+        "operationId": _name(route),
         "summary": route.summary,
         "tags": [route.path.removeprefix("/api/v1/").split("/")[0]],
         "parameters": parameters,
@@ -87,6 +88,12 @@ def _operation(route: Route, parts: Mapping[str, str]) -> dict[str, Any]:
         reference = {"$ref": REF.format(model=route.body.__name__)}
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
     return found
+
+
+def _name(route: Route) -> str:
+    if route.policy == "open":
+        return "ping"
+    return re.sub(r"\W+", "_", f"{route.method}{route.path}".replace("/api/v1", "")).strip("_").lower()
 
 
 def _problem(code: int) -> dict[str, Any]:

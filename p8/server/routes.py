@@ -66,7 +66,7 @@ class Route(NamedTuple):
     policy: str = "key"  #: "key", or "open" for what answers anybody on this machine
     status: int = 200
     engine: bool = False  #: needs the container engine
-    kept: bool = False  #: says nothing but what stands in the database, so that its answer may be kept until that changes
+    kept: bool = False  #: says only what stands in the database: its answer may be kept until that changes
 
 
 def _sessions(call: Call, v: Values) -> Any:

@@ -231,7 +231,7 @@ class EntriesQuery(Given):
     """Which entries."""
 
     limit: int = Field(100, ge=1, le=500)
-    before: str = Field("", pattern=PLACE, description="`next` of the page before: an entry's number, or SESSION:NUMBER")
+    before: str = Field("", pattern=PLACE, description="`next` of the page before: a number, or SESSION:NUMBER")
 
 
 class SearchQuery(Given):

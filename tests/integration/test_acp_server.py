@@ -58,7 +58,11 @@ def place(tmp_path: Path) -> Path:
 
 
 def edit(
-    home: Path, place: Path, work: Callable[[Any, Editor, Any], Awaitable[Any]], editor: Editor | None = None, **env: str
+    home: Path,
+    place: Path,
+    work: Callable[[Any, Editor, Any], Awaitable[Any]],
+    editor: Editor | None = None,
+    **env: str,
 ) -> Any:
     paths = f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     given = {"P8_HOME": str(home), "HOME": str(home.parent), "PYTHONPATH": paths, "PATH": os.environ["PATH"],

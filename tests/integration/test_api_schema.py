@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth  # its requests carry the token: test_guard.py asks without
-from support.serving import Served
 
 from p8.testing import make_app
+from support.serving import Served
 
 #: over all operations; P8_SCHEMA_CASES=50000 is the full count
 CASES = int(os.environ.get("P8_SCHEMA_CASES", "1500"))

@@ -1,5 +1,7 @@
 """The dashboard in a real browser: by keyboard alone, in dark and light, at phone width; stored text runs nothing."""
 
+# ruff: noqa: E501 the payloads
+
 from __future__ import annotations
 
 import itertools
@@ -10,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browsing import chromium, link, ready
-from support.serving import Served
 
 from p8.testing import make_app
+from support.browsing import chromium, link, ready
+from support.serving import Served
 
 SHOTS = os.environ.get("P8_SCREENSHOTS", "")  # a folder, where pictures are to be kept
 
@@ -25,7 +27,10 @@ class Place:
         subprocess.run(["git", "init", "-q", "-b", "main", str(self.work)], check=True)
         (self.work / "cart.py").write_text("total = 0\n")
         app = make_app(self.home, self.work)
-        for asked, said in (("What is a git branch?", "A pointer."), ("The parser", "the zymurgy of ale is hidden here")):
+        for asked, said in (
+            ("What is a git branch?", "A pointer."),
+            ("The parser", "the zymurgy of ale is hidden here"),
+        ):
             made = app.sessions.start_session("work", project=app.project.id, directory=str(self.work), branch="main")
             app.sessions.record_message({"role": "user", "content": asked})
             app.sessions.record_message({"role": "assistant", "content": said, "tokens_in": 10, "tokens_out": 20})
@@ -215,7 +220,9 @@ def test_stored_text_runs_nothing_in_any_field(browser: Any, tmp_path: Path) -> 
             app.sessions.record_execution(text, exit_code=1, output=text)
             app.sessions.record("part", {"part": "tool", "title": text, "status": text})
             app.sessions.record("event", {"what": text, "text": text})
-            app.sessions.record("checkpoint", {"id": made.session_id, "name": text, "git": {"branch": text, "commit": text}})
+            app.sessions.record(
+                "checkpoint", {"id": made.session_id, "name": text, "git": {"branch": text, "commit": text}}
+            )
         app.sessions.annotate(title=some[5], tags=[some[6], some[7]])
         app.sessions.pause_session()
     app.close()

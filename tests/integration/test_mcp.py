@@ -60,7 +60,9 @@ def test_a_client_starts_records_checkpoints_finds_and_completes_a_session(home:
         started = await use(client, "start_session", title="The parser")
         said = await use(client, "record", content="Why does it fail on zymurgy?")
         assert (said["session"], said["seq"] > 1) == (started["session"], True)
-        await use(client, "record", content="It reads too far.", role="assistant", model="m-1", tokens_in=7, tokens_out=5)
+        await use(
+            client, "record", content="It reads too far.", role="assistant", model="m-1", tokens_in=7, tokens_out=5
+        )
         await use(client, "record_execution", command="pytest -q", exit_code=1, output="1 failed")
         mark = await use(client, "create_checkpoint", name="found it")
         assert mark["files"]["count"] == 1

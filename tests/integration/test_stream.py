@@ -1,4 +1,4 @@
-"""The live stream: four processes write, twenty clients read, some leave and come back: each has each event once, in order."""
+"""The live stream: four processes write, twenty clients read, some leave and come back: each has each event once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.serving import Served
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+
+from support.serving import Served
 
 #: of all writers; P8_STREAM_EVENTS=20000 is the full count
 EVENTS = int(os.environ.get("P8_STREAM_EVENTS", "4000"))

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from seed import seed
-from support.serving import Served
 from websockets.asyncio.client import connect
+
+from support.serving import Served
 
 SESSIONS = int(os.environ.get("P8_SCALE", "2000"))
 BARE = """
@@ -29,8 +29,8 @@ listening.bind(("127.0.0.1", 0))
 listening.listen(100)
 print(listening.getsockname()[1], flush=True)
 app = Starlette(routes=[Route("/", bare)])
-uvicorn.Server(uvicorn.Config(app, loop="asyncio", http="httptools", lifespan="off", log_config=None, access_log=False)).run(
-    sockets=[listening])
+settings = uvicorn.Config(app, loop="asyncio", http="httptools", lifespan="off", log_config=None, access_log=False)
+uvicorn.Server(settings).run(sockets=[listening])
 """
 
 
@@ -122,7 +122,9 @@ def test_how_late_an_event_is_told(served: Served, report) -> None:
                 manager.record_message({"role": "user", "content": str(number), "at": time.time()})
                 while len(late) <= number:
                     message = json.loads(await asyncio.wait_for(socket.recv(), 20))
-                    late += [(time.time() - e["data"]["at"]) * 1000 for e in message["events"] if e["kind"] == "message"]
+                    late += [
+                        (time.time() - e["data"]["at"]) * 1000 for e in message["events"] if e["kind"] == "message"
+                    ]
         return late
 
     late = sorted(asyncio.run(go()))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 TOKEN = "0123456789abcdef" * 4
 
@@ -28,7 +28,13 @@ class Answer(NamedTuple):
 
 
 def ask(
-    asgi: Any, method: str, path: str, body: Any = None, headers: dict[str, Any] | None = None, raw: Any = (), **scope: Any
+    asgi: Any,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: dict[str, Any] | None = None,
+    raw: Any = (),
+    **scope: Any,
 ) -> Answer:
     """Ask an ASGI application; with the token and the right host where `headers` do not say otherwise."""
     given = {"host": "127.0.0.1:8008", "authorization": f"Bearer {TOKEN}"} | (headers or {})
@@ -39,8 +45,7 @@ def ask(
     full = {
         "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": query.encode(), "root_path": "", "scheme": "http", "server": ("127.0.0.1", 8008),
-        "client": ("127.0.0.1", 1), "headers": raw or [(k.encode(), v.encode("latin-1")) for k, v in given.items() if v is not None],
-        **scope,
+        "client": ("127.0.0.1", 1), "headers": raw or encoded(given), **scope,
     }  # fmt: skip
     sent: list[dict[str, Any]] = []
 
@@ -59,6 +64,10 @@ def ask(
     start = sent[0]
     found = {k.decode().lower(): v.decode("latin-1") for k, v in start["headers"]}
     return Answer(start["status"], found, b"".join(m.get("body", b"") for m in sent[1:]))
+
+
+def encoded(headers: dict[str, str | None]) -> list[tuple[bytes, bytes]]:
+    return [(k.encode(), v.encode("latin-1")) for k, v in headers.items() if v is not None]
 
 
 def knock(asgi: Any, path: str, headers: dict[str, str | None] | None = None) -> list[dict[str, Any]]:
@@ -146,7 +155,7 @@ class Served:
         finally:
             self.log.close()
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

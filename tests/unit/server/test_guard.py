@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import WebSocketRoute
-from support.serving import TOKEN, ask, knock
 
 from p8.errors import ConfigError
 from p8.server.guard import COOKIE, Limits
 from p8.server.keys import COOKIE_S, LINK_S, LINKS, Keys, folder_of, token_of
 from p8.server.web import OWN, Web, undeclared
 from p8.testing import make_app
+from support.serving import TOKEN, ask, knock
 
 HOSTS = [
     "evil.example", "127.0.0.1", "localhost", "127.0.0.1:80", "127.0.0.1:8009", "localhost:8009", "127.0.0.1.:8008",
@@ -137,7 +137,9 @@ def test_the_socket_in_the_home_has_names_of_its_own(web) -> None:
     inside = {"server": ("/home/p8.sock", None)}
     assert ask(web.asgi, "GET", "/health", headers={"host": "localhost"}, **inside).status == 200
     assert ask(web.asgi, "GET", "/health", headers={"host": "127.0.0.1:8008"}, **inside).status == 403
-    assert ask(web.asgi, "GET", "/api/v1/sessions", headers={"host": "p8", "authorization": None}, **inside).status == 401
+    assert (
+        ask(web.asgi, "GET", "/api/v1/sessions", headers={"host": "p8", "authorization": None}, **inside).status == 401
+    )
 
 
 def test_forms_of_other_sites_change_nothing(web) -> None:

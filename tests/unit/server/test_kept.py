@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.serving import TOKEN, ask
 
 from p8.core.sessions import SessionManager
 from p8.server import kept
@@ -14,6 +13,7 @@ from p8.server.keys import Keys
 from p8.server.web import Web
 from p8.store.manager import PersistenceManager
 from p8.testing import make_app
+from support.serving import TOKEN, ask
 
 
 def test_an_answer_is_given_until_the_stamp_changes_or_it_is_old() -> None:

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.serving import TOKEN, ask
 
 from p8 import errors
 from p8.commands.registry import Arg, Result, command
@@ -16,6 +15,7 @@ from p8.server import problems
 from p8.server.keys import Keys
 from p8.server.web import Web
 from p8.testing import make_app
+from support.serving import TOKEN, ask
 
 
 @pytest.fixture

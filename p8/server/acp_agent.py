@@ -1,7 +1,8 @@
-"""P8 as an agent of the Agent Client Protocol on stdin and stdout: an editor lists, loads, resumes and continues sessions.
+"""P8 as an agent of the Agent Client Protocol on stdin and stdout: an editor lists, loads and continues sessions.
 
-Whoever P8 answers with (a model, or another agent) answers here too; what it does on the way is shown, and its questions
-for permission go to the editor. Each session of an editor is a P8 of its own over the same home, standing in its cwd.
+Whoever P8 answers with (a model, or another agent) answers here too; what it does on the way is shown, and its
+questions for permission go to the editor. Each session of an editor is a P8 of its own over the same
+home, standing in its cwd.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ class Agent:
 
     async def fork_session(self, cwd: str, session_id: str, **_: Any) -> schema.ForkSessionResponse:
         """Go on with a session in another one."""
-        app, fork = await self._with_new(cwd, lambda app: str(app.sessions.fork_session(check_id(session_id)).session_id))
+        app, made = await self._with_new(cwd, lambda app: app.sessions.fork_session(check_id(session_id)))
+        fork = str(made.session_id)
         self._open[fork] = app
         return schema.ForkSessionResponse(session_id=fork)
 
@@ -307,7 +309,7 @@ class Agent:
             tool_call_id=str(question.get("id") or question.get("request") or "question"),
             title=str(question.get("title") or "do something"), kind=_kind(question), status="pending",
         )  # fmt: skip
-        options = [schema.PermissionOption(option_id=str(d), kind=kind, name=name) for d, kind, name in CHOICES]  # type: ignore[arg-type]
+        options = [schema.PermissionOption(option_id=str(d), kind=kind, name=name) for d, kind, name in CHOICES]
         answer = await self._client.request_permission(session_id=session_id, tool_call=call, options=options)
         chosen = getattr(answer.outcome, "option_id", "")
         return Decision(chosen) if chosen in {str(d) for d, _, _ in CHOICES} else Decision.CANCEL

@@ -1,4 +1,4 @@
-"""P8 as an MCP server on stdin and stdout: another assistant starts, records, checkpoints, hands over and finds sessions.
+"""P8 as an MCP server on stdin and stdout: another assistant starts, records, checkpoints, hands over, finds sessions.
 
 One process serves one client and has one current session, as a REPL has; what it records is in every picker at once.
 """
@@ -57,7 +57,7 @@ def serve(config: Config, directory: Path) -> int:
     return 0
 
 
-class Sessions(MCPServer):
+class Sessions(MCPServer):  # type: ignore[misc]
     """A server whose resources are the sessions there are at the moment it is asked."""
 
     desk: Desk
