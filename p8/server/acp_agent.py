@@ -217,21 +217,6 @@ class Agent:
         if cancel is not None:
             cancel.set()
 
-    async def set_session_mode(self, mode_id: str, session_id: str, **_: Any) -> None:
-        """Refuse: there are none."""
-        raise RequestError.invalid_params({"details": f"there is no mode {mode_id}"})
-
-    async def set_config_option(self, config_id: str, session_id: str, value: Any, **_: Any) -> Any:
-        """Refuse: there are none."""
-        raise RequestError.invalid_params({"details": f"there is no option {config_id}"})
-
-    async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Refuse: there are none."""
-        raise RequestError.method_not_found(method)
-
-    async def ext_notification(self, method: str, params: dict[str, Any]) -> None:
-        """Leave it."""
-
     # behind it
 
     def _lock(self, session_id: str) -> asyncio.Lock:
