@@ -10,7 +10,7 @@ r"""P8: an assistant REPL that never forgets, and the library under it.
                                   |
       core                     p8/core/                         P8's rules: no SQL, git, Docker, terminal
                                   |
-      edges      p8/store/  p8/workspace/  p8/assistants/  p8/formats/    one vendor each
+      edges      p8/store/  p8/workspace/  p8/containers/  p8/assistants/  p8/formats/
                                   |
       ground     p8/config.py → p8/events.py → p8/model.py → p8/errors.py   stdlib only
 

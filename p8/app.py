@@ -10,27 +10,40 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
-from p8.events import Bus
-from p8.model import GitState, Notice, Project, Session
+from p8.events import Bus, Change
+from p8.model import Checkpoint, GitState, Notice, Project, Session
 from p8.store.manager import PersistenceManager
 
 if TYPE_CHECKING:
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.containers.docker import Docker
+    from p8.core.actions import Book
+    from p8.core.agent_place import AgentPlace
     from p8.core.checkpoints import Checkpoints
+    from p8.core.cleanup import Cleanup
+    from p8.core.context import ContextPlanner
+    from p8.core.doctor import Doctor
     from p8.core.files import Files
+    from p8.core.handoff import Handoffs
     from p8.core.instances import InstanceManager
+    from p8.core.memories import Memories
     from p8.core.permissions import Permissions
+    from p8.core.portfolio import Portfolio
     from p8.core.projects import Projects
+    from p8.core.removal import Removal
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
+    from p8.core.suggest import Suggestions
+    from p8.core.supervisor import Supervisor
     from p8.core.transfer import Transfer
+    from p8.core.trash import Trash
+    from p8.core.ui import UiState
 
 
 class App:
@@ -59,7 +72,12 @@ class App:
         self._assistant: Assistant | None = None
         self._lock = threading.Lock()
         self._project: Project | None = None
+        self._loading: threading.Thread | None = None
         self._noted: tuple[str, Path, GitState] | None = None
+        self._supervisor: Supervisor | None = None
+        self._again: threading.Timer | None = None
+        self._book: tuple[Path, Book] | None = None
+        self._closed = False
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
 
@@ -71,13 +89,19 @@ class App:
     @cached_property
     def store(self) -> PersistenceManager:
         """Where everything is kept."""
-        return PersistenceManager(self.config.home, self.bus, self._background)
+        from p8.core.log import notes_down
+
+        store = PersistenceManager(self.config.home, self.bus, self._background)
+        self.bus.subscribe(notes_down(store))
+        return store
 
     @cached_property
     def sessions(self) -> SessionManager:
         """What is recorded."""
         from p8.core.sessions import SessionManager
 
+        if self.config.trash_expire_days > 0 and self._background:
+            self.bus.subscribe(self._expire_trash)
         return SessionManager(self.store)
 
     @cached_property
@@ -86,6 +110,29 @@ class App:
         from p8.core.projects import Projects
 
         return Projects(self.store)
+
+    @cached_property
+    def portfolio(self) -> Portfolio:
+        """All of them."""
+        from p8.core.portfolio import Portfolio
+
+        return Portfolio(self.sessions, self.config.max_projects, self.config.project_cleanup_after_days)
+
+    @cached_property
+    def removal(self) -> Removal:
+        """Their way into the trash and out of it."""
+        from p8.core.removal import Removal
+
+        return Removal(self.portfolio, self.sessions)
+
+    @cached_property
+    def cleanup(self) -> Cleanup:
+        """What becomes of those that nobody uses."""
+        from p8.core.cleanup import Calendar, Cleanup
+
+        config = self.config
+        calendar = Calendar(config.project_cleanup_after_days, config.project_cleanup_warning_days)
+        return Cleanup(self.portfolio, self.removal, calendar, config.project_cleanup, config.project_cleanup_every_s)
 
     @cached_property
     def checkpoints(self) -> Checkpoints:
@@ -105,6 +152,42 @@ class App:
             self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
             self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
         )  # fmt: skip
+
+    @property
+    def actions(self) -> Book:
+        """Quick actions, as their files are now."""
+        from p8.core.actions import Book
+        from p8.workspace import git
+
+        found = git.find(self.directory)
+        root = found.root if found is not None else self.directory
+        if self._book is None or self._book[0] != root or not self._book[1].is_current():
+            self._book = root, Book(self.config.home, root)
+        return self._book[1]
+
+    @cached_property
+    def suggestions(self) -> Suggestions:
+        """What may come next."""
+        from p8.core.suggest import Suggestions
+
+        def project() -> str:
+            return self._project.id if self._project is not None else ""
+
+        def checkpoint_us() -> int | None:
+            current = self.sessions.current
+            made = self.checkpoints.list(current.session_id) if current is not None else []
+            return made[0].created_us if made else None
+
+        return Suggestions(
+            self.sessions, lambda: self.actions, lambda: self.directory, project, self._budget_used, checkpoint_us
+        )
+
+    def _budget_used(self) -> float | None:
+        """Return which part of what the model takes, or of the plan, is used; None where nothing was counted yet."""
+        if "planner" not in self.__dict__ or not self.planner.ready:
+            return None
+        usage, plan = self.planner.usage, self.planner.plan
+        return max(usage.sent / max(self.planner.window, 1), usage.total / plan.total_budget if plan else 0.0)
 
     @cached_property
     def runtime(self) -> Docker:
@@ -133,6 +216,51 @@ class App:
         return SessionContainer(self.config, lambda: self.runtime)
 
     @cached_property
+    def memories(self) -> Memories:
+        """What is remembered across sessions."""
+        from p8.core.memories import Memories
+
+        def project() -> tuple[str, Path | None]:
+            hosted = self.project.meta.get("workspace")
+            return self.project.id, Path(hosted) if isinstance(hosted, str) else None
+
+        def session() -> str:
+            return self.sessions.current.session_id if self.sessions.current is not None else ""
+
+        return Memories(self.config.home, project, session, self.store.clock, self.config.memory_snapshot_s)
+
+    @cached_property
+    def planner(self) -> ContextPlanner:
+        """What the conversation costs."""
+        from p8.assistants.tokens import TokenBook, window_of
+        from p8.core.context import ContextPlanner
+
+        def window() -> int:
+            return window_of(self.model, self._assistant, self.config.context_limit_tokens)
+
+        return ContextPlanner(self.sessions, self.checkpoints, TokenBook(self.config.home), lambda: self.model, window)
+
+    @cached_property
+    def view(self) -> UiState:
+        """How things are looked at."""
+        from p8.core.ui import UiState
+
+        return UiState(self.sessions)
+
+    @cached_property
+    def handoff(self) -> Handoffs:
+        """What the next one goes on from."""
+        from p8.core.handoff import Handoffs
+
+        def plan() -> list[str]:
+            return self.planner.told if self.planner.plan is not None else []
+
+        def assistant() -> Assistant | None:
+            return self.assistant if self.model else None
+
+        return Handoffs(self.sessions, lambda: self.directory, plan, assistant, self.config.idle_timeout_s)
+
+    @cached_property
     def transfer(self) -> Transfer:
         """Conversations of other tools."""
         from p8.core.transfer import Transfer
@@ -140,11 +268,42 @@ class App:
         return Transfer(self.sessions, self.projects, lambda: self.directory)
 
     @cached_property
+    def trash(self) -> Trash:
+        """What was deleted, and can be removed for good."""
+        from p8.core.kept import Kept
+        from p8.core.trash import Trash
+
+        return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        """Examines and repairs what is kept."""
+        from p8.core.doctor import Doctor
+        from p8.core.kept import Kept
+
+        def progress(fraction: float, text: str) -> None:
+            self.progress(fraction, text)
+
+        checks = (Kept(self.sessions).examine,)
+        return Doctor(self.store, self.sessions.custody, checks, self.trash.finish, progress)
+
+    @cached_property
     def catalog(self) -> Catalog:
         """Who can answer."""
         from p8.assistants.catalog import Catalog
 
-        return Catalog(self.config.home, self._assistants, self.config.agents, lambda: self.directory)
+        unasked = self.config.permissions == "allow"
+        return Catalog(self.config.home, self._assistants, self.config.agents, lambda: self.directory,
+                       self._agent_places, unasked)  # fmt: skip
+
+    def _agent_places(self) -> AgentPlace:
+        """Say where agents run."""
+        from p8.core.agent_place import AgentPlace
+
+        def session() -> str:
+            return self.sessions.current.session_id if self.sessions.current is not None else ""
+
+        return AgentPlace(self.config, lambda: self.container, lambda: self.runtime, session, lambda: self.directory)
 
     @cached_property
     def permissions(self) -> Permissions:
@@ -219,6 +378,19 @@ class App:
                 self._noted = noted
                 reality.note_place(self.sessions, *noted[1:])
 
+    def look_after(self) -> None:
+        """Look after this project's instances in the background, where there are any and no process does so for all."""
+        if self._supervisor is not None or not self._own_instances():
+            return
+        from p8.core.supervisor import Supervisor
+
+        self._supervisor = Supervisor(self.instances, self._own_instances)
+        threading.Thread(target=self._supervisor.run, name="p8-supervisor", daemon=True).start()
+
+    def _own_instances(self) -> set[str]:
+        places = {str(self.directory), self.project.root}
+        return {one.id for one in self.instances.roster.all() if str(one.project_path) in places}
+
     def settle_project(self) -> None:
         """Work out the project and say so of the current session, if it does not know it yet."""
         project = self.project
@@ -226,6 +398,84 @@ class App:
         if session is not None and not session.metadata.get("project"):
             with contextlib.suppress(P8Error):
                 self.sessions.annotate(project=project.id, project_name=project.name)
+
+    def note_error(self, error: P8Error) -> None:
+        """Record an error that the person was shown, where anything is recorded yet."""
+        from p8.core.log import note_error
+
+        if self.sessions.current is not None:
+            note_error(self.store, error, self.sessions.current.session_id)
+
+    def look_after_projects(self) -> None:
+        """Note that the project is in use, and clean up what is due; again and again, for as long as this app lives."""
+        with contextlib.suppress(P8Error):
+            self.portfolio.touch(self.project.id)
+            self.cleanup.look(self.project.id)
+        if self.config.project_cleanup and not self._closed:
+            self._again = threading.Timer(max(self.config.project_cleanup_every_s, 60.0), self.look_after_projects)
+            self._again.daemon = True
+            self._again.start()
+
+    def _expire_trash(self, change: Change) -> None:
+        """Once the store is ready, purge what is due, aside: whoever publishes must not wait for it."""
+        if (change.kind, change.name) == ("store", "ready"):
+            threading.Thread(target=self._expire, name="p8-trash", daemon=True).start()
+
+    def _expire(self) -> None:
+        with contextlib.suppress(P8Error):
+            self.trash.expire()
+
+    # turns
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """
+        Return what the assistant is sent: the conversation with what is remembered, as far as it fits the model.
+
+        Before anything is left out for the first time, and when much more is, a handoff is written and goes along.
+        """
+        from p8.core.turns import conversation_for
+        from p8.core.window import compose
+
+        session, planner = self.sessions.current, self.planner
+        spoken = conversation_for(self.sessions)
+        query = next((str(m["content"]) for m in reversed(spoken) if m["role"] == "user"), "")
+
+        def remembered(budget: int) -> str:
+            try:
+                return self.memories.context(budget, planner.count_soon, query)
+            except P8Error:
+                return ""
+
+        where = f"`p8 session show {session.session_id}` shows them" if session is not None else ""
+        sent = compose(spoken, planner.window, planner.count, memories=remembered, note=self._handoff_note,
+                       first=planner.first_message, where=where)  # fmt: skip
+        with contextlib.suppress(P8Error):  # counting must not cost an answer
+            planner.sending(sent.messages, sent.memories)
+        return sent.messages
+
+    def _handoff_note(self) -> str:
+        with contextlib.suppress(P8Error):
+            return self.planner.note(lambda: self.handoff.write("compaction").text)
+        return ""
+
+    def after_turn(self) -> list[Checkpoint]:
+        """
+        Count what a turn cost, and make the checkpoints whose time has come; an emergency writes a handoff too.
+
+        A vocabulary that is not loaded yet is loaded meanwhile, and nobody waits for it.
+
+        Raises:
+            StoreError: the disk or the database refuses; the next turn tries again.
+        """
+        if not self.planner.ready:  # the next turn counts this one too
+            if self._loading is None:
+                self._loading = threading.Thread(target=lambda: self.planner.tokens, daemon=True)
+                self._loading.start()
+            return []
+        made = self.planner.after_turn()
+        if any(checkpoint.data.get("trigger") == "emergency" for checkpoint in made):
+            self.handoff.write("emergency")
+        return made
 
     # models
 
@@ -284,17 +534,40 @@ class App:
 
     def close(self) -> None:
         """Pause the current session, save, let go of everything. Safe to call twice."""
+        self._closed = True
+        if self._again is not None:
+            self._again.cancel()
         if self._assistant is not None:
             self._assistant.close()
+        if "memories" in self.__dict__:
+            self.memories.close()
+        if self._supervisor is not None:
+            self._supervisor.stop()
         if "container" in self.__dict__:
             self.container.stop()
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:
             self.note_place()
+            if self._project is not None and self._project.workspace and self.sessions.current is not None:
+                with contextlib.suppress(P8Error):
+                    self.sessions.pause_session()
+                self.portfolio.settle(self._project.id)
             self.sessions.close()
+            self._note_health()
         elif "store" in self.__dict__:
             self.store.close()
+
+    def _note_health(self) -> None:
+        """Write down how long creating and saving took here (row P8); nothing where nothing was begun or saved."""
+        timings = self.sessions.timings
+        if timings.created_s or timings.saved_s:
+            from p8.core import health
+
+            home = self.config.home
+            health.write(home, timings.line(self.store.clock(), health.store_bytes(home)))
+            timings.created_s.clear()
+            timings.saved_s.clear()
 
 
 def make_app(config: Config | None = None, directory: Path | None = None, background: bool = True) -> App:

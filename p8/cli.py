@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from p8.app import App
-    from p8.commands.registry import Result
+    from p8.commands.registry import Follow, Result
     from p8.errors import P8Error
     from p8.repl.screen import Screen
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 #: verbs of `ai-session` that are no commands of `p8`'s own
 VERBS = (
     "start", "stop", "restart", "attach", "list", "show", "find", "stats", "logs", "top", "config", "health", "heal",
-    "pause", "resume", "remove",
+    "pause", "resume", "remove", "events", "backup", "restore",
 )  # fmt: skip
 
 
@@ -191,12 +191,13 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    from p8.commands.registry import Attach, Choose, Confirm, Live, Serve, Stream, Table
+    from p8.commands.registry import Attach, Choose, Confirm, Follow, Live, RunLines, Serve, Stream, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
         if as_json or not (sys.stdin.isatty() and screen.is_terminal):
             raise UsageError(result.effect.question, "--yes does it without asking")
+        screen.draw(*result.views)
         screen.write(f"{result.effect.question} [y/N] ")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             screen.line("Nothing was done.", "dim")
@@ -206,6 +207,12 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
         from p8.server import serve
 
         return serve(app.config, app.directory, result.effect)
+    if isinstance(result.effect, Follow):
+        return _follow(result.effect, screen, as_json)
+    if isinstance(result.effect, RunLines):
+        from p8.repl.doing import do_alone
+
+        return do_alone(app, result.effect, screen, as_json)
     if isinstance(result.effect, Attach | Stream | Live) and not as_json:
         from p8.repl.live import perform
 
@@ -220,6 +227,19 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
     return result.status
+
+
+def _follow(effect: Follow, screen: Screen, as_json: bool) -> int:
+    """Print what comes, a line each, until the reader or the person stops it."""
+    import orjson
+
+    for data, line in effect.events:
+        if as_json:
+            sys.stdout.write(orjson.dumps(data, default=str).decode() + "\n")
+            sys.stdout.flush()
+        else:
+            screen.line(line)
+    return 0
 
 
 def _progress(screen: Screen) -> Any:
@@ -288,8 +308,13 @@ def _values(app: App, before: list[str], last: str) -> list[str]:
     command, _ = app.registry.find(before, "cli")
     kinds = {arg.complete for arg in command.args if arg.complete}
     options = [arg.name for arg in command.args if arg.name.startswith("--")] + ["--json", "--help"]
+    if "action" in kinds:
+        typed = " ".join([*before[len(command.path.split()) :], ""])
+        return [*(text.rpartition(" ")[2] for text, _ in app.actions.completions(typed)), *options]
     if "session" in kinds:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
+    if "project" in kinds:
+        return [*(row.project.id for row in app.portfolio.listed()), *options]
     if "model" in kinds:
         return [*(model.name for model in app.catalog.models()), *options]
     if "path" in kinds:

@@ -32,6 +32,12 @@ class Config:
     shell: str = "/bin/sh"  #: runs `!command`
     output_limit_bytes: int = 4_194_304  #: of a command's output, so much is recorded
     context_limit_tokens: int = 0  #: conversation sent to a model; 0 means what the model itself takes
+    max_projects: int = 1000  #: so many can be created
+    project_cleanup: bool = False  #: whether projects unused for long go to the trash by themselves
+    project_cleanup_after_days: int = 30  #: unused for so many days they are marked; deleted a day later
+    project_cleanup_warning_days: int = 3  #: so many days before, and daily, it is said
+    project_cleanup_every_s: float = 86400.0  #: how often it is looked
+    memory_snapshot_s: float = 300.0  #: how often hot memories are written down
     color: bool = True  #: false with NO_COLOR or TERM=dumb
     snapshots: bool = True  #: keep the project's files around each command and agent that may change them
     snapshot_file_mb: int = 50  #: a larger file is left out of checkpoints, and named
@@ -44,8 +50,10 @@ class Config:
     engine: str = ""  #: address of the container engine; DOCKER_HOST, else what the docker program uses
     engine_context: str = ""  #: docker's context; DOCKER_CONTEXT
     engine_certificates: str = ""  #: folder of ca.pem, cert.pem and key.pem; DOCKER_CERT_PATH with DOCKER_TLS_VERIFY
+    trash_expire_days: int = 0  #: sessions so long in the trash are purged, a day after they were listed; 0 means never
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
     permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
+    agents_in: str = "auto"  #: agents run in: auto (the session's container where it has them), container, host
     agents: dict[str, Any] = field(default_factory=dict)  #: `[agents.NAME]`: command, env, pass, auth
 
 
@@ -86,6 +94,13 @@ def inherited(names: Sequence[str], environ: Mapping[str, str] | None = None) ->
     return {key: value for key, value in env.items() if key in names or (starts and key.startswith(starts))}
 
 
+def secrets_in(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return values of the environment that are secrets by their names, each with its name: taken out of exports."""
+    env = os.environ if environ is None else environ
+    ends = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS")
+    return {value: name for name, value in env.items() if name.upper().endswith(ends) and len(value) >= 8}
+
+
 def _read(file: Path) -> dict[str, Any]:
     import tomllib
 
@@ -94,6 +109,8 @@ def _read(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file}: {error}", "correct the file or move it away") from error
     known = {f.name: f for f in fields(Config)}
+    for name in [name for name, value in values.items() if isinstance(value, dict) and name not in known]:
+        values |= {f"{name}_{key}": value for key, value in values.pop(name).items()}  # trash.expire_days
     defaults = Config(home=Path())
     for name, value in values.items():
         if name not in known or name == "home":

@@ -24,7 +24,8 @@ SessionId = NewType("SessionId", str)
 ProjectId = NewType("ProjectId", str)
 CheckpointId = NewType("CheckpointId", str)
 
-ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}")
+#: what another process wrote to a session at the same time is a session of its own, named after it and that process
+ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(~[0-9a-f]{6}){0,4}", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TITLE_LENGTH = 72
 
@@ -298,6 +299,90 @@ class Project:
     remote: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def prefix(self) -> str:
+        """Return what its id begins with."""
+        return self.id.rpartition("-")[0]
+
+    @property
+    def description(self) -> str:
+        """Return what a person said it is."""
+        return str(self.meta.get("description", ""))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Return its tags, sorted."""
+        tags = self.meta.get("tags")
+        return tuple(sorted(str(tag) for tag in tags)) if isinstance(tags, list) else ()
+
+    @property
+    def pinned(self) -> bool:
+        """Return whether it is never cleaned up."""
+        return bool(self.meta.get("pinned"))
+
+    @property
+    def workspace(self) -> str:
+        """Return the folder that P8 hosts it in, or "" where it lies in a directory of the person's own."""
+        return str(self.meta.get("workspace", ""))
+
+    @property
+    def config(self) -> ProjectConfig:
+        """Return its own settings."""
+        said = self.meta.get("config")
+        said = said if isinstance(said, dict) else {}
+        known = {k: v for k, v in said.items() if k in ProjectConfig._fields and type(v) is int}
+        return ProjectConfig(**known)
+
+
+class ProjectConfig(NamedTuple):
+    """Settings of one project (row J1); 0 means as `config.toml` has it for all."""
+
+    cleanup_after_days: int = 0
+    cleanup_warning_days: int = 0
+
+
+class ProjectStatistics(NamedTuple):
+    """What was done in a project's sessions, those in the trash included (row J1)."""
+
+    sessions: int = 0
+    in_trash: int = 0
+    messages: int = 0
+    commands: int = 0
+    executions: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    size_bytes: int = 0
+    span_us: int = 0  #: sum over the sessions from their beginning to their last entry
+    first_us: int = 0  #: 0 where there is no session
+    last_us: int = 0
+
+
+class SessionRecord(NamedTuple):
+    """One session as its project remembers it (row J1)."""
+
+    id: str
+    title: str
+    status: str
+    created_us: int
+    last_us: int
+    ended_us: int | None
+    model: str
+    messages: int
+    commands: int
+    executions: int
+    tokens: int
+
+
+class ProjectRow(NamedTuple):
+    """One project as lists show it."""
+
+    project: Project
+    created_us: int
+    used_us: int  #: last time anything was done in it
+    statistics: ProjectStatistics
+    deleted_us: int | None = None  #: since when it is in the trash
+
 
 class Checkpoint(NamedTuple):
     """A place to come back to: a position in a conversation and the state of the work at that moment."""
@@ -318,6 +403,22 @@ class Notice(NamedTuple):
     topic: str  #: one notice per topic is shown at a time: "database", "disk", "lease" …
     text: str
     hint: str = ""
+
+
+class Finding(NamedTuple):
+    """Something wrong with what P8 keeps, as the doctor names it."""
+
+    area: str  #: "database", "chain", "counts", "index", "lease", "journal", "damage", "purge", "snapshot" …
+    text: str  #: what is wrong, one line
+    session: str = ""  #: whose; "" where it belongs to none, or nobody can tell
+    seq: int = 0  #: number of the entry; 0 where it is not about one
+    file: str = ""  #: path below the home, or an absolute one
+    repair: str = ""  #: what `--repair` does about it; "" where nothing can be done
+    level: str = (
+        "warning"  #: "error": something recorded is changed or missing; "known": told before; else nothing is lost
+    )
+    key: str = ""  #: the same as long as it is the same thing
+    what: Any = None  #: the repairer's own; printed nowhere
 
 
 def text_of(data: Mapping[str, Any]) -> str:

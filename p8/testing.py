@@ -121,6 +121,8 @@ class FakeRuntime:
         if self.down:
             raise EngineDown(self.down, "")
 
+    is_local = True
+
     def engine(self) -> Engine:
         """Say what it is."""
         self._up()

@@ -86,11 +86,15 @@ class AcpAgent:
 
     def _stream(self, conversation: Messages, cancel: Cancel) -> Iterator[Chunk]:
         launch = self._launch()
+        before = self._wire
         wire = self._started(launch, cancel)
-        session, known, told = self._session(wire, conversation, launch.cwd, cancel)
+        if launch.note and wire is not before:
+            yield Chunk(ChunkKind.NOTICE, launch.note)
+        session, known, told = self._session(wire, conversation, launch, cancel)
         if told:
             yield Chunk(ChunkKind.NOTICE, told)
-        yield Chunk(ChunkKind.SESSION, data={"agent": self.name, "session": session, "cwd": launch.cwd})
+        where = {"inside": True} if launch.outside else {}
+        yield Chunk(ChunkKind.SESSION, data={"agent": self.name, "session": session, "cwd": launch.cwd, **where})
         if cancel.is_set():
             return
         talk = self._talk = _Talk(session)
@@ -159,9 +163,10 @@ class AcpAgent:
                                  f"/agent show {self.name} names a version that fits")  # fmt: skip
         return wire
 
-    def _session(self, wire: Wire, conversation: Messages, cwd: str, cancel: Cancel) -> tuple[str, int, str]:
+    def _session(self, wire: Wire, conversation: Messages, launch: Launch, cancel: Cancel) -> tuple[str, int, str]:
         """Return a session, how many messages of the conversation it knows, and what the person should be told."""
-        known, session = self._last(conversation, cwd)
+        cwd = launch.cwd
+        known, session = self._last(conversation, launch)
         told = ""
         if session:
             if session in self._sessions or self._revived(wire, session, cwd, cancel):
@@ -174,11 +179,14 @@ class AcpAgent:
         self._sessions[session] = 0.0
         return session, 0, told
 
-    def _last(self, conversation: Messages, cwd: str) -> tuple[int, str]:
+    def _last(self, conversation: Messages, launch: Launch) -> tuple[int, str]:
+        """Return the session it has here, and how much that knows: one of the host is not known in a container."""
         for at in range(len(conversation), 0, -1):
             mark = conversation[at - 1].get("agent_session")
-            if isinstance(mark, dict) and mark.get("agent") == self.name:
-                return (at, str(mark.get("session", ""))) if mark.get("cwd") == cwd else (0, "")
+            if not isinstance(mark, dict) or mark.get("agent") != self.name:
+                continue
+            if bool(mark.get("inside")) == launch.outside:
+                return (at, str(mark.get("session", ""))) if mark.get("cwd") == launch.cwd else (0, "")
         return 0, ""
 
     def _revived(self, wire: Wire, session: str, cwd: str, cancel: Cancel) -> bool:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from p8.assistants.acp import AcpAgent
 from p8.assistants.base import ModelInfo
@@ -32,6 +32,11 @@ ENVIRONMENT = (
 )  # fmt: skip
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 ENGINE = ("DOCKER_*", "CONTAINER_HOST")  #: what the command that reaches into a container needs
+#: what Codex is told in a container
+UNBOXED = (
+    "You run in a container, where the sandbox for commands does not work: run each command with sandbox_permissions "
+    '"require_escalated" and a justification, so that the user is asked; without, it fails with a message of bwrap.'
+)
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 #: setting -> its type, and how that is called
 SETTINGS: dict[str, tuple[type, str]] = {
@@ -53,6 +58,7 @@ class Preset:
     keys: tuple[str, ...] = ()  #: variables in which it takes a key; passed on only where the settings name them
     sign_in: str = ""  #: how the person signs in without a key
     sandbox: Mapping[str, str] = field(default_factory=dict)  #: variables for a container, which is the sandbox then
+    unasked: Mapping[str, str] = field(default_factory=dict)  #: further ones where it may do what it wants in there
     env: Mapping[str, str] = field(default_factory=dict)
     passed: tuple[str, ...] = ()
 
@@ -73,8 +79,10 @@ PRESETS = (
         "codex", "Codex", ("codex-acp",), "@agentclientprotocol/codex-acp", "2.6.0", "api-key",
         keys=("OPENAI_API_KEY", "CODEX_API_KEY"),
         sign_in="run `codex login` once, or name OPENAI_API_KEY under pass in [agents.codex]",
-        # Its own sandbox needs user namespaces, which a hardened container has none of: every command would fail.
-        sandbox={"INITIAL_AGENT_MODE": "agent-full-access"},
+        # In this mode it asks before each edit; in its usual one it would edit unasked. Its own sandbox needs user
+        # namespaces, which a hardened container has none of: a command fails unless it asks to go without.
+        sandbox={"INITIAL_AGENT_MODE": "read-only", "CODEX_CONFIG": json.dumps({"developer_instructions": UNBOXED})},
+        unasked={"INITIAL_AGENT_MODE": "agent-full-access"},
     ),
     Preset(
         "gemini", "Gemini CLI", ("gemini", "--acp"), "@google/gemini-cli", "0.61.0", "gemini-api-key",
@@ -93,6 +101,43 @@ PRESETS = (
 )  # fmt: skip
 
 
+class Place(NamedTuple):
+    """A container that an agent runs in."""
+
+    prefix: tuple[str, ...]  #: runs further words in it, and ends with the container's name or id
+    cwd: str  #: the project's path there
+    about: str = ""  #: what the person is told of it: its name, whether it has a network
+
+
+class Places(Protocol):
+    """Says where an agent runs, by its program: None for the host."""
+
+    def now(self, program: str) -> Place | None:
+        """Return where it would run as things stand; waits for nothing."""
+        ...
+
+    def settled(self, program: str) -> Place | None:
+        """Return where it is to be started; makes that ready. Raises AssistantError where it may not be started."""
+        ...
+
+    def prepare(self, program: str) -> None:
+        """Begin to make that ready; returns at once."""
+        ...
+
+
+class OnHost:
+    """All agents run on the host."""
+
+    def now(self, program: str) -> Place | None:
+        """Return None."""
+
+    def settled(self, program: str) -> Place | None:
+        """Return None."""
+
+    def prepare(self, program: str) -> None:
+        """Nothing is to be made ready."""
+
+
 class Agents:
     """
     The agents of one P8.
@@ -100,16 +145,21 @@ class Agents:
     Args:
         settings: `Config.agents`.
         directory: says where the person stands; the agent works there.
-
-    Attributes:
-        elsewhere: says in which container agents run: the command that runs words in it, ending with the container's
-            name, and the project's path there; None for the host.
+        places: says where they run; on the host where none is given.
+        unasked: whether they may do what they want.
     """
 
-    def __init__(self, settings: Mapping[str, Any], directory: Callable[[], Path]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        directory: Callable[[], Path],
+        places: Places | None = None,
+        unasked: bool = False,
+    ) -> None:
         self._settings = settings
         self._directory = directory
-        self.elsewhere: Callable[[], tuple[Sequence[str], str] | None] = lambda: None
+        self._places = places or OnHost()
+        self._unasked = unasked
 
     def names(self) -> list[str]:
         """Return the presets' names, then the person's own."""
@@ -139,6 +189,14 @@ class Agents:
             preset, env=given.get("env", {}), passed=tuple(given.get("pass", ())), auth=given.get("auth", preset.auth)
         )
 
+    def place(self, preset: Preset) -> Place | None:
+        """Return the container in which it would run as things stand; None for the host."""
+        return self._places.now(preset.command[0])
+
+    def prepare(self, preset: Preset) -> None:
+        """Begin to make ready where it will run; returns at once."""
+        self._places.prepare(preset.command[0])
+
     def program(self, preset: Preset) -> str:
         """Return the path of an agent's program on the host, or nothing where it is not installed."""
         return shutil.which(preset.command[0], path=inherited(("PATH",)).get("PATH")) or ""
@@ -164,7 +222,7 @@ class Agents:
             except ConfigError as error:
                 found.append(ModelInfo(name, "acp", name, False, error.message))
                 continue
-            ready = bool(self.elsewhere() or self.program(preset))
+            ready = bool(self.program(preset) or self.place(preset))
             note = "" if ready else f"not installed: {preset.install or preset.command[0]}"
             found.append(ModelInfo(name, "acp", f"{preset.title} (agent)", ready, note))
         return found
@@ -174,18 +232,19 @@ class Agents:
         Return how an agent is started now.
 
         Raises:
-            AssistantError: it is not installed.
+            AssistantError: it is not installed, or may not run here.
         """
         preset = self.get(name)
         own = {**inherited(preset.passed), **preset.env}
-        place = self.elsewhere()
-        inner = own if place is None else {**preset.sandbox, **own}
+        place = self._places.settled(preset.command[0])
+        sandbox = {**preset.sandbox, **(preset.unasked if self._unasked else {})}
+        inner = own if place is None else {**sandbox, **{k: merged(sandbox.get(k, ""), v) for k, v in own.items()}}
         env = {**inherited((*ENVIRONMENT, *PROXIES, *(ENGINE if place else ()))), **inner}
         secrets = tuple(v for k, v in own.items() if SECRET.search(k) and len(v) >= 6)
         launch = Launch(preset.command, env, str(self._directory()), secrets=secrets)
         if place is not None:
-            prefix, cwd = place
-            return launch.inside(prefix, cwd, tuple(inner))
+            note = f"{name} works in {place.about}." if place.about else ""
+            return replace(launch.inside(place.prefix, place.cwd, tuple(inner)), note=note)
         program = self.program(preset)
         if not program:
             hint = preset.install or f"command in [agents.{name}] of the settings says what is started"
@@ -202,6 +261,20 @@ class Agents:
         """
         preset = self.get(name)
         return AcpAgent(name, lambda: self.launch(name), auth=preset.auth, sign_in=preset.sign_in)
+
+
+def merged(default: str, given: str) -> str:
+    """Return `given`; where both are JSON objects, with what `default` has beyond it, one level deep, too."""
+    try:
+        below, above = json.loads(default), json.loads(given)
+    except ValueError:
+        return given
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return given
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(key), dict)
+        below[key] = {**below[key], **value} if both else value
+    return json.dumps(below)
 
 
 def _checked(name: str, given: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from p8.assistants.base import Assistant, ModelInfo
 from p8.errors import NotFound
 
 if TYPE_CHECKING:
-    from p8.assistants.agents import Agents
+    from p8.assistants.agents import Agents, Places
 
 
 class Catalog:
@@ -25,6 +25,8 @@ class Catalog:
         extra: further assistants by name; tests and plugins bring theirs so.
         agents: the settings of agents.
         directory: says where the person stands, and agents work.
+        places: says where agents run; on the host where none is given.
+        unasked: whether agents may do what they want.
     """
 
     def __init__(
@@ -33,18 +35,23 @@ class Catalog:
         extra: dict[str, Callable[[], Assistant]] | None = None,
         agents: Mapping[str, Any] | None = None,
         directory: Callable[[], Path] = Path.cwd,
+        places: Callable[[], Places] | None = None,
+        unasked: bool = False,
     ) -> None:
         self._home = home
         self._extra = dict(extra or {})
         self._settings = agents or {}
         self._directory = directory
+        self._places = places
+        self._unasked = unasked
 
     @cached_property
     def agents(self) -> Agents:
         """The agents."""
         from p8.assistants.agents import Agents
 
-        return Agents(self._settings, self._directory)
+        places = self._places() if self._places is not None else None
+        return Agents(self._settings, self._directory, places, self._unasked)
 
     def models(self) -> list[ModelInfo]:
         """Return every model, those that are ready first. Imports the llm library where it is installed."""

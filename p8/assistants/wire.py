@@ -45,6 +45,7 @@ class Launch:
     cwd: str = ""  #: where the agent works, as the agent sees it
     outside: bool = False  #: `cwd` is a path in a container: the process itself is started in /
     secrets: tuple[str, ...] = field(default=(), repr=False)  #: values never to be shown
+    note: str = ""  #: what the person is told when it is started
 
     def inside(self, prefix: Sequence[str], cwd: str, names: Sequence[str], flag: str = "-e") -> Launch:
         """

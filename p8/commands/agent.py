@@ -19,6 +19,7 @@ def agent(app: App, args: Namespace) -> Result:
     if args.name:
         preset, before = agents.get(args.name), app.model
         app.switch_model(preset.name)
+        agents.prepare(preset)
         said = f"{preset.name} answers from now on" + (f"; it was {before}" if before not in {"", preset.name} else "")
         missing = next((info.note for info in agents.infos() if info.name == preset.name), "")
         views = (Text(f"{said}. The conversation goes with it."), *((Text(missing, "warning"),) if missing else ()))
@@ -50,7 +51,7 @@ def agent_show(app: App, args: Namespace) -> Result:
     """Show an agent."""
     agents = app.catalog.agents
     preset = agents.get(args.name)
-    place = agents.elsewhere()
+    place = agents.place(preset)
     session = app.sessions.current.session_id if app.sessions.current is not None else ""
     rules = [f"{said} {scope}" for who, scope, said in app.permissions.standing(session) if who == preset.name]
     given = [*preset.passed, *preset.env]
@@ -58,7 +59,7 @@ def agent_show(app: App, args: Namespace) -> Result:
     fields = [
         ("command", " ".join(preset.command)), ("program", agents.program(preset) or "not found"),
         ("version", agents.version(preset)), ("pinned at", preset.version), ("installed by", preset.install),
-        ("runs", f"in {place[0][-1]}, at {place[1]}" if place else "on the host, in the session's directory"),
+        ("runs", f"in {place.about}, at {place.cwd}" if place else "on the host, in the session's directory"),
         ("says it is", " ".join(str(about[key]) for key in ("title", "name", "version") if about.get(key))),
         ("permissions", "; ".join([app.config.permissions, *rules])),
         ("is given", ", ".join(given) or "no keys"),

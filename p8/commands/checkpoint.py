@@ -67,7 +67,8 @@ def checkpoint_create(app: App, args: Namespace) -> Result:
 
 def _create(app: App, name: str) -> Result:
     app.ensure_session()
-    made = app.checkpoints.create(name)
+    container = app.container.facts() if "container" in app.__dict__ else {}
+    made = app.checkpoints.create(name, **({"container": container} if container else {}))
     said = Text(f"◆ {made.name} — {git_line(made.git)}", "good")
     views: list[View] = [said]
     for what in ("git", "files"):

@@ -40,6 +40,8 @@ ai-stats() { ai-session stats "$@"; }
 ai-top() { ai-session top "$@"; }
 ai-health() { ai-session health "$@"; }
 ai-heal() { ai-session heal "$@"; }
+ai-backup() { ai-session backup "$@"; }
+ai-restore() { ai-session restore "$@"; }
 # The assistant of this directory's project, in its instance: started where it is not up. `command claude` is the other.
 claude() { ai-session start . claude --attach "$@"; }
 gemini() { ai-session start . gemini --attach "$@"; }
@@ -168,11 +170,11 @@ def _first(app: App) -> Iterator[bytes]:
         yield f"{error.message}; it is waited for\n".encode()
 
 
-@command("log", "Show what happened to instances: starts, alerts, recoveries.",
+@command("instance events", "Show what happened to instances: starts, alerts, recoveries.",
          Arg("words", "only lines with these words", nargs="*"),
          Arg("--since", "such as 30m, 6h, 7d", default="1d"), Arg("--alerts", "only alerts", flag=True),
-         examples=("log --since 1h", "log HIGH_CPU"))  # fmt: skip
-def log(app: App, args: Namespace) -> Result:
+         examples=("instance events --since 1h", "instance events HIGH_CPU"))  # fmt: skip
+def events(app: App, args: Namespace) -> Result:
     """Show the event log."""
     from p8.containers.quantities import duration
 

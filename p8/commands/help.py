@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from p8.app import App
 
 KEYS = (
-    ("Enter", "send"), ("Alt-Enter, Ctrl-J", "new line"), ("!command", "run it in the shell, recorded"),
-    ("Up, Down, Ctrl-R", "earlier lines"), ("Tab", "complete"), ("Ctrl-C", "stop the answer; clear the line"),
-    ("Ctrl-D", "leave; everything is saved"), ("//text", "say something that begins with a slash"),
+    ("Enter", "send"), ("Alt-Enter", "new line"), ("!command", "run it in the shell, recorded"),
+    ("Up, Down, Ctrl-R", "earlier lines"), ("Tab", "complete; where nothing is typed, take what is suggested below"),
+    ("Ctrl-C", "stop the answer; clear the line"),
+    ("Esc Esc", "rewind"), ("Ctrl-D", "leave; everything is saved"),
+    ("//text", "say something that begins with a slash"),
 )  # fmt: skip
 
 

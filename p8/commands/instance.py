@@ -86,6 +86,8 @@ def start(app: App, args: Namespace) -> Result:
     ]
     if made.verdict is not None and not made.verdict.healthy:
         views.append(Text(f"but {', '.join(made.verdict.reasons)}", "warning"))
+    if getattr(args, "door", "") == "repl":
+        app.look_after()
     if args.attach:
         return attached(app, one.id, ())._replace(views=tuple(views))
     return Result({**one.to_dict(), "warnings": list(made.warnings)}, tuple(views))
@@ -339,7 +341,7 @@ def config(app: App, args: Namespace) -> Result:
     manager, one = app.instances, app.instances.roster.get(words[0])
     if verb == "get":
         value = manager.files.value(manager.roster.settings_of(one), words[1])
-        shown = value if isinstance(value, str) else _yaml(value).strip()
+        shown = value if isinstance(value, str) else _yaml(value).removesuffix("...\n").strip()
         return Result(value, (Text(shown),))
     template = str(one.meta.get("template") or one.mode)
     if verb == "set":

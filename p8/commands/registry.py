@@ -31,7 +31,8 @@ class Arg(NamedTuple):
     """
     One argument of a command, in argparse's terms.
 
-    `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag" or nothing.
+    `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag", "action", "project",
+    "setting" (of the screen) or nothing.
     """
 
     name: str  #: "title", or "--id" for an option
@@ -75,7 +76,17 @@ class Card(NamedTuple):
     fields: tuple[tuple[str, str], ...]
 
 
-View = Text | Markdown | Table | Card
+class Plot(NamedTuple):
+    """Numbers as a picture: bars by label, or lines over one axis whose ends are the first and the last label."""
+
+    title: str
+    kind: str  #: "bars" or "lines"
+    labels: tuple[str, ...]
+    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars take the first
+    unit: str = ""
+
+
+View = Text | Markdown | Table | Card | Plot
 
 
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
@@ -109,6 +120,20 @@ class Switched(NamedTuple):
     session_id: str
     reason: str  #: "new", "resumed" or "forked"
     draft: str = ""  #: what the next line begins with
+
+
+class RunLines(NamedTuple):
+    """Do these lines as if they were typed (`!command`, `/command`), each only after the one before went well."""
+
+    lines: tuple[str, ...]
+    about: dict[str, Any]  #: recorded with each execution
+    session: str = ""  #: in the shell: record it in this session instead of a new one
+
+
+class Follow(NamedTuple):
+    """Show what comes, each as JSON and as a line for a person, until the person stops it."""
+
+    events: Iterator[tuple[dict[str, Any], str]]
 
 
 class Retry(NamedTuple):
@@ -147,7 +172,7 @@ class Serve(NamedTuple):
     options: Mapping[str, Any]
 
 
-Effect = OpenPicker | Choose | Confirm | Switched | Retry | Quit | Attach | Stream | Live | Serve
+Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit | Attach | Stream | Live | Serve
 
 
 class Result(NamedTuple):
@@ -156,7 +181,7 @@ class Result(NamedTuple):
     data: Any = None
     views: tuple[View, ...] = ()
     effect: Effect | None = None
-    status: int = 0  #: the process status in the shell
+    status: int = 0  #: of the process, where the command did what it was told and what it found is not well
 
 
 Run = Callable[["App", "Namespace"], Result]
@@ -260,12 +285,19 @@ BUILT_IN = {
     "agent": "agent",
     "checkpoint": "checkpoint files", "rewind": "files",
     "import": "transfer",
+    "doctor": "doctor",
+    "export": "export",
     "help": "help", "settings": "help", "quit": "help", "exit": "help", "q": "help",
-    "instance": "instance", "image": "engine", "watch": "engine", "shell-init": "engine", "log": "engine",
+    "instance": "instance engine backup", "image": "engine", "watch": "engine", "shell-init": "engine",
+    "backup": "backup", "restore": "backup",
+    "log": "log", "do": "action", "action": "action",
     "model": "model",
+    "project": "project discovery",
     "search": "talk", "history": "talk", "retry": "talk",
     "serve": "serve", "mcp": "serve", "acp": "serve",
-    "session": "session forks", "sess": "session forks", "resume": "session",
+    "session": "session forks plan", "sess": "session forks plan", "resume": "session",
+    "remember": "memory", "recall": "memory", "forget": "memory",
+    "stats": "stats", "context": "context discovery", "handoff": "handoff", "view": "view",
 }  # fmt: skip
 
 

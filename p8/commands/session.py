@@ -20,7 +20,7 @@ from p8.commands.registry import (
     View,
     command,
 )
-from p8.errors import NotFound, UsageError
+from p8.errors import Conflict, NotFound, UsageError
 from p8.model import Entry, SessionRow, from_us
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _listed(app: App, args: Namespace) -> Result:
 
 
 @command("session new", "Begin a new session; the current one is paused.", Arg("title", "its title", nargs="*"),
-         doors=("repl",), aliases=("sess new", "session start"), examples=("session new Fix the parser",))  # fmt: skip
+         doors=("repl",), aliases=("sess new",), examples=("session new Fix the parser",))  # fmt: skip
 def session_new(app: App, args: Namespace) -> Result:
     """Begin a session."""
     if app.sessions.current is not None:
@@ -276,18 +276,98 @@ def session_delete(app: App, args: Namespace) -> Result:
     return Result(done.data, done.views, Switched("", "new") if mine else None)
 
 
-@command("session undo", "Take back the last rename, pin, tag, archive or delete.", aliases=("sess undo",))
+@command("session purge", "Remove sessions in the trash for good: entries, search index, journals, every byte.",
+         Arg("session", "ids of sessions in the trash", "session", "*"),
+         Arg("--expired", "those that are due, where trash.expire_days is set", flag=True),
+         Arg("--dry-run", "list what would go, and do nothing", flag=True),
+         Arg("--copies", "delete the kept copies of a damaged database too; other sessions are in them", flag=True),
+         Arg("--yes", "do not ask", flag=True), aliases=("sess purge",),
+         examples=("session purge 135313-67a5 --dry-run", "session purge --expired"))  # fmt: skip
+def session_purge(app: App, args: Namespace) -> Result:
+    """Purge sessions."""
+    if args.expired and args.session:
+        raise UsageError("name sessions, or say --expired", "not both")
+    ids = [row.id for row in app.trash.due()] if args.expired else _in_trash(app, args.session)
+    if not ids:
+        if not args.expired:
+            raise UsageError("which sessions?", "p8 session list --trash --all shows what can be purged")
+        days = app.config.trash_expire_days
+        said = (
+            f"Nothing has been in the trash for {days} days."
+            if days
+            else "trash.expire_days is not set: nothing expires."
+        )
+        return Result({"purged": []}, (Text(said),))
+    plan = app.trash.plan(ids)
+    rows = tuple(
+        (one.title or "(nothing said)", str(one.entries), f"{one.size_bytes:,}",
+         f"{from_us(one.trashed_us or 0):%Y-%m-%d}", one.id)
+        for one in plan.doomed
+    )  # fmt: skip
+    table = Table(("TITLE", "ENTRIES", "BYTES", "IN TRASH SINCE", "ID"), rows)
+    copies = tuple(
+        Text(f"{name} is a copy of a damaged database and may hold them too"
+             + (": it will be deleted" if args.copies else "; --copies deletes it"), "warning")
+        for name in plan.copies
+    )  # fmt: skip
+    data: dict[str, Any] = {"sessions": [one._asdict() for one in plan.doomed], "copies": list(plan.copies)}
+    if args.dry_run:
+        return Result(data | {"purged": []}, (table, *copies, Text("Nothing was removed.", "dim")))
+    if not args.yes:
+        many = f"{len(ids)} sessions" if len(ids) > 1 else repr(plan.doomed[0].title or ids[0])
+        again = f"session purge {' '.join(ids)} --yes{' --copies' if args.copies else ''}"
+        question = f"Remove {many} for good? This cannot be taken back."
+        return Result(data | {"purged": []}, (table, *copies), Confirm(question, again))
+    gone = app.trash.purge(ids, args.copies)
+    left = tuple(Text(f"Bytes of it are still in {where}.", "warning") for where in gone.left)
+    data |= {"purged": ids, "entries": gone.entries, "repacked": gone.repacked, "left": list(gone.left)}
+    said = f"Removed for good: {len(ids)} session(s), {gone.entries} entries."
+    return Result(data | {"copies": list(gone.copies)}, (Text(said), *left), status=1 if gone.left else 0)
+
+
+def _in_trash(app: App, words: Sequence[str]) -> list[str]:
+    """Return the ids that words name, each of one session in the trash, by its id or a part of that."""
+    found: list[str] = []
+    trash = app.store.sessions.page(trashed=True, limit=100_000)
+    for word in words:
+        fitting = [row.id for row in trash if row.id == word] or [row.id for row in trash if word in row.id]
+        if len(fitting) > 1:
+            raise Conflict(f"{word!r} fits several sessions in the trash", ", ".join(fitting[:4]))
+        found.append(fitting[0] if fitting else app.store.sessions.resolve(word, app.project.id).id)
+    return found
+
+
+@command("session undo", "Take back the last rename, pin, tag, archive, delete or relink.", aliases=("sess undo",))
 def session_undo(app: App, args: Namespace) -> Result:
     """Undo."""
+    step = take_back(app)
+    return Result(step, (Text(taken_back(step)),))
+
+
+def take_back(app: App) -> dict[str, Any]:
+    """
+    Undo the last change; return its step.
+
+    Raises:
+        NotFound: there is none.
+    """
     steps = app.store.settings.get("undo", [])
     if not steps:
         raise NotFound("nothing to take back")
-    step = steps[-1]
-    app.sessions.annotate(step["session"], **step["before"])
+    step: dict[str, Any] = steps[-1]
+    if step.get("relink"):
+        from p8.core.relink import Relink
+
+        Relink(app.sessions).undo(step["relink"])
+    else:
+        app.sessions.annotate(step["session"], **step["before"])
     app.store.settings.put("undo", steps[:-1])
-    return Result(
-        step, (Text(f"Taken back: {step['title'] or short(step['session'])} is not {step['what']} any more."),)
-    )
+    return step
+
+
+def taken_back(step: dict[str, Any]) -> str:
+    """Return what a person reads of an undone step."""
+    return f"Taken back: {step['title'] or short(step['session'])} is not {step['what']} any more."
 
 
 @command("session fork", "Continue a session from its end, or from an entry, as a new one.", WHICH,

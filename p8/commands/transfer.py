@@ -22,17 +22,23 @@ SAYS = {"new": "new", "grown": "more of it", "forked": "more of it, as a fork", 
 
 
 @command(
-    "import", "Bring in conversations of Claude Code, Codex, Gemini CLI, llm, aider and opencode.",
-    Arg("path", "a file or folder of theirs", "path", "*"),
+    "import", "Bring in P8's archives, and conversations of Claude Code, Codex, Gemini CLI, llm, aider and opencode.",
+    Arg("path", "an archive, or a file or folder of theirs", "path", "*"),
     Arg("--scan", "all that are in the usual places", flag=True),
     Arg("--dry-run", "only say what would come", flag=True),
-    examples=("import --scan --dry-run", "import --scan", "import ~/.claude/projects"),
+    examples=("import --scan --dry-run", "import --scan", "import ~/.claude/projects", "import work.p8.zip"),
 )  # fmt: skip
 def import_(app: App, args: Namespace) -> Result:
     """Import conversations; without words, say what there is."""
     if args.path and args.scan:
         raise UsageError("either a path or --scan", "p8 import --scan, or p8 import ~/.claude")
     dry = args.dry_run or not (args.path or args.scan)
+    archives = [Path(path) for path in args.path if _is_archive(Path(path))]
+    if archives:
+        if len(archives) < len(args.path):
+            raise UsageError("archives and other files at once", "import them one after the other")
+        results = [_archive(app, path, dry) for path in archives]
+        return Result([r.data for r in results], tuple(view for r in results for view in r.views))
     found: list[Found] = []
     for path in args.path:
         found += [one for one in app.transfer.detect(Path(path)) if one not in found]
@@ -45,6 +51,43 @@ def import_(app: App, args: Namespace) -> Result:
         return Result(_data(report, dry), _views(report, dry=True), Confirm("Import them?", "import --scan"))
     hint = (Text("p8 import --scan brings them in", "dim"),) if ask and new else ()
     return Result(_data(report, dry), (*_views(report, dry=dry), *hint))
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        with path.expanduser().open("rb") as file:
+            return file.read(4) == b"PK\3\4"
+    except OSError:
+        return False
+
+
+def _archive(app: App, path: Path, dry: bool) -> Result:
+    """Take in one of P8's own archives, or say what is in it."""
+    from p8.core.archive import made_on, read_archive, restore_archive
+
+    archive = read_archive(path.expanduser(), app.progress)
+    app.progress(1.0, "")
+    rows = tuple(
+        (carried.row.title or "(nothing said)", f"{carried.entries:,}", carried.row.id)
+        for carried in archive.sessions[:MOST]
+    )
+    made = made_on(archive)
+    head = Text(
+        f"{path.name}: {len(archive.sessions)} sessions, {archive.entries:,} entries"
+        + (f", of {made}" if made else ""),
+        "title",
+    )
+    views: list[View] = [head, Table(("TITLE", "ENTRIES", "ID"), rows)]
+    data: dict[str, Any] = {"archive": str(path), "sessions": [c.row.id for c in archive.sessions]}
+    if dry:
+        return Result(data, (*views, Text("Nothing was imported.", "dim")))
+    done = restore_archive(app.store, archive, app.progress)
+    parts = [(len(done.added), "new"), (len(done.continued), "continued"), (len(done.copied), "as copies"),
+             (len(done.known), "here already"), (len(done.held), "open, left as they are")]  # fmt: skip
+    said = ", ".join(f"{count} {what}" for count, what in parts if count)
+    data |= {"added": list(done.added), "continued": list(done.continued), "copied": dict(done.copied),
+             "known": list(done.known), "held": list(done.held), "entries": done.entries}  # fmt: skip
+    return Result(data, (*views, Text(f"Imported: {said}; {done.entries:,} entries.", "good")))
 
 
 def _views(report: Report, *, dry: bool) -> tuple[View, ...]:

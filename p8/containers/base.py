@@ -199,6 +199,10 @@ class Channel(Protocol):
         """Return the status, or None while it runs."""
         ...
 
+    def wait(self, seconds: float) -> int | None:
+        """Return the status as soon as it is known, or None when that takes longer."""
+        ...
+
     def end(self) -> None:
         """End the program and all it started, and let go of the streams. Safe to call twice."""
         ...
@@ -213,6 +217,11 @@ class Runtime(Protocol):
     """
 
     installation: str
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether its containers can mount this machine's directories; asked once."""
+        ...
 
     def engine(self) -> Engine:
         """Return what the engine is."""

@@ -14,6 +14,7 @@ from p8.errors import ContainerError, UsageError
 FOLDER = Path(__file__).parent / "image"
 VARIANTS = ("base", "agents")
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
+CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f-\x9f]")
 TAIL_LINES = 12
 TAIL_CHARS = 2000
 Progress = Callable[[float, str], None]
@@ -45,6 +46,7 @@ def build_image(
     arguments: Mapping[str, str] | None = None,
     network: str = "",
     progress: Progress = lambda _fraction, _text: None,
+    tag: str = "",
 ) -> str:
     """
     Build a variant.
@@ -56,6 +58,7 @@ def build_image(
         arguments: further build arguments.
         network: the network of its steps; the engine's own choice where empty.
         progress: told how far it has come, 0 to 1, and what is being done.
+        tag: its name; `tag_of(variant)` where empty.
 
     Returns:
         the image's id.
@@ -67,7 +70,7 @@ def build_image(
     if variant not in VARIANTS:
         raise UsageError(f"no variant is called {variant!r}", f"one of {', '.join(VARIANTS)}")
     given = {**(arguments or {}), **({"BASE": base} if base else {})}
-    tag, last, done = tag_of(variant), [""], 0.0
+    tag, last, done = tag or tag_of(variant), [""], 0.0
     for said in builder.build(context_of(FOLDER), tag, variant, given, network):
         if "error" in said:
             raise ContainerError(
@@ -77,10 +80,10 @@ def build_image(
         step = STEP.match(text)
         if step:
             done = (int(step[1]) - 1) / int(step[2])
-            progress(done, step[3].strip())
+            progress(done, " ".join(step[3].split()))
         elif text.strip():
             last = [*last, text][-TAIL_LINES:]
-            progress(done, f"{text.strip()} {said.get('progress', '')}".strip())
+            progress(done, CONTROL.sub("", f"{text.strip()} {said.get('progress', '')}".strip()))
     progress(1.0, tag)
     made = builder.has_image(tag)
     if not made:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ class Docker:
         self.installation = installation
         self._home = home
         self._person = person
-        self._address = address or Address()
+        self.address = address or Address()
         self.endpoint = ""  #: as it was found; empty until first used
         self._lock = threading.Lock()
         self._client: Any = None
@@ -94,9 +95,10 @@ class Docker:
     def _connect(self, timeout_s: float | None) -> Any:
         import docker
 
-        options = _options(self._address)
+        options = _options(self.address)
         self.endpoint = options.get("base_url") or "unix:///var/run/docker.sock"
         try:
+            _knock(self.endpoint)
             client = docker.APIClient(**options, version="auto", timeout=CONNECT_S, max_pool_size=POOL)
         except Exception as error:
             raise _translated(error, self.endpoint) from error
@@ -111,10 +113,23 @@ class Docker:
         except ContainerError:
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, what) from error
+            raise self._said(error, what) from error
+
+    def _said(self, error: Exception, what: str = "") -> ContainerError:
+        """Return what went wrong in P8's words; where the engine is away, the next call looks for it anew."""
+        said = _translated(error, self.endpoint, what)
+        if isinstance(said, EngineDown):
+            with self._lock:
+                self._client = self._streams = None
+        return said
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether its containers can mount this machine's directories; asked once."""
+        return (self._engine or self.engine()).is_local
 
     def engine(self) -> Engine:
-        """Return what the engine is; asked once."""
+        """Return what the engine is; that it still answers is asked each time."""
         if self._engine is None:
             with self._asking() as api:
                 info, version = api.info(), api.version()
@@ -159,7 +174,7 @@ class Docker:
         except ContainerError:
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, f"image {tag}") from error
+            raise self._said(error, f"image {tag}") from error
 
     # containers
 
@@ -182,8 +197,7 @@ class Docker:
         return found
 
     def _check(self, spec: ContainerSpec) -> None:
-        engine = self._engine or self.engine()
-        if spec.mounts and not engine.is_local:
+        if not self.is_local and spec.mounts:
             raise ContainerError(
                 f"the engine at {self.endpoint} is on another machine: it cannot mount {spec.mounts[0].source}",
                 "synchronise the project instead",
@@ -341,7 +355,7 @@ class Docker:
         except ContainerError:
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, one.name) from error
+            raise self._said(error, one.name) from error
 
     def logs(self, container_id: str, tail: int | None, follow: bool, timestamps: bool = False) -> Iterator[bytes]:
         """Return what the container has printed."""
@@ -373,7 +387,7 @@ class Docker:
         except (GeneratorExit, ContainerError):
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, one.name) from error
+            raise self._said(error, one.name) from error
         finally:
             client.close()
 
@@ -399,7 +413,7 @@ class Docker:
         except (GeneratorExit, ContainerError):
             raise
         except Exception as error:
-            raise _translated(error, self.endpoint, what) from error
+            raise self._said(error, what) from error
         finally:
             with self._lock:
                 if stream in self._open:
@@ -436,6 +450,14 @@ def _is_so_already(error: Any) -> bool:
         error.status_code in {304, 409}
         and bool(re.search(r"is not running|is not paused|already paused|already in progress|not running", said))
     ) or (error.status_code == 500 and bool(re.search("is not paused|is already paused", said)))
+
+
+def _knock(endpoint: str) -> None:
+    """See that a local engine listens at all; the SDK would leave a socket open where it does not. Raises OSError."""
+    if endpoint.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.settimeout(CONNECT_S)
+            tried.connect(endpoint.removeprefix("unix://"))
 
 
 def _options(address: Address) -> dict[str, Any]:
@@ -476,7 +498,8 @@ def _healthcheck(health: Health | None) -> dict[str, Any] | None:
 def _mount(mount: Mount) -> dict[str, Any]:
     from docker.types import Mount as Bind
 
-    return dict(Bind(mount.target, str(mount.source), type="bind", read_only=mount.read_only, propagation="rprivate"))
+    source = str(mount.source.resolve())  # as it was checked
+    return dict(Bind(mount.target, source, type="bind", read_only=mount.read_only, propagation="rprivate"))
 
 
 def _translated(error: Exception, endpoint: str, what: str = "") -> ContainerError:

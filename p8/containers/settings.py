@@ -362,8 +362,9 @@ def tree(settings: Settings) -> dict[str, Any]:
     return {
         "instance": {
             "id": settings.id, "project": settings.project, "mode": settings.mode, "template": settings.template,
-            "image": settings.image, "user": settings.user, "workspace": settings.workspace,
-            "command": list(settings.command), "attach": list(settings.attach), "protect_git": settings.protect_git,
+            "image": settings.image or None, "user": settings.user or None, "workspace": settings.workspace or None,
+            "command": list(settings.command) or None, "attach": list(settings.attach) or None,
+            "protect_git": settings.protect_git,
         },
         "resources": {
             "memory": {

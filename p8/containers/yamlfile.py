@@ -50,7 +50,7 @@ class Document:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark is not None else 1
             raise ConfigError(f"{name}, line {line}: {error.problem or error.context}", "it must be YAML") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"{name}: {error}", "it must be YAML") from error
         self._root = root
         value = {} if root is None else self._plain(root, ())
@@ -89,6 +89,10 @@ class Document:
             return yaml.constructor.SafeConstructor().construct_object(node)
         except yaml.YAMLError as error:
             raise ConfigError(f"{self.name}, line {line}: {getattr(error, 'problem', error)}", "") from error
+
+    def line(self, where: Where) -> int:
+        """Return the line of a place, counted from 1; 0 where it is not there."""
+        return self._lines.get(where, 0)
 
     def wrong(self, where: Where, what: str, hint: str = "") -> ConfigError:
         """Return the error that something is wrong at a place, with the place's line."""

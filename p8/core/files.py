@@ -20,6 +20,7 @@ from p8.workspace import git
 from p8.workspace.restore import Plan, Record, Restore
 from p8.workspace.scan import Limits
 from p8.workspace.snapshots import Change, Snapshot, Snapshots, too_much
+from p8.workspace.upkeep import Upkeep
 
 MOST_NAMED = 200  #: changed paths that an entry names; the snapshots hold them all
 CHANGED = "files"  #: what an entry about changed files is called
@@ -280,11 +281,12 @@ class Files:
             StoreError: the database is out of reach: then nothing may go.
         """
         store = self.snapshots()
-        size = store.size_bytes()
+        upkeep = Upkeep(store)
+        size = upkeep.size_bytes()
         if size <= quota_bytes:
             return [], size
         held = self._referenced(store)
-        return [name for name, _ in store.all()[:-1] if name not in held], size
+        return [name for name, _ in upkeep.all()[:-1] if name not in held], size
 
     def _referenced(self, store: Snapshots) -> set[str]:
         table = self._sessions.store.sessions
@@ -326,7 +328,7 @@ class Files:
 
     def prune(self, names: list[str], quota_bytes: int) -> tuple[int, int]:
         """Delete snapshots, the oldest first, until the store keeps to its quota; return how many and their bytes."""
-        store = self.snapshots()
+        store = Upkeep(self.snapshots())
         freed = gone = 0
         step = max(len(names) // 8, 1)
         for at in range(0, len(names), step):

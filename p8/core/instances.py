@@ -98,6 +98,8 @@ class InstanceManager:
         name = instance_id or slug(project_name, mode)
         if not ID.fullmatch(name):
             raise UsageError(f"not an instance id: {name[:80]!r}", "letters, digits, - and _; at most 63")
+        if not ID.fullmatch(mode):
+            raise UsageError(f"not a mode: {mode[:80]!r}", f"one of {', '.join(templates.MODES)}")
         standing = self.store.instances.get(name)
         if standing is not None:
             self._refresh(instance_of(standing))
@@ -118,10 +120,9 @@ class InstanceManager:
             if others >= most:
                 raise Conflict(f"{others} instances are up, and max_instances is {most}", "stop one, or raise it")
 
-        with self._claimed(row, allowed):
-            self.store.instances.update(name, {"error": "", "template": template, "lost": False}, status="initializing")
-            instance = self._launch(self.roster.get(name), settings)
-            self._changed("started", instance)
+        with self._claimed(row, allowed, status="initializing") as before:
+            instance = self._launch(before, settings, template)
+        self._changed("started", instance)
         verdict = self._settle(instance, settings, wait_s) if wait_s else None
         return Started(self.roster.get(name), verdict, tuple(self._missing_tools(instance, settings)))
 
@@ -138,7 +139,7 @@ class InstanceManager:
             self.store.instances.update(instance.id, status="stopped")  # so that nobody takes its end for a fault
             self._clear(instance, 0.0 if force else 10.0)
             self.store.ports.release(instance.id)
-            self.store.instances.update(instance.id, {"pid": 0, "health": "", "lost": False}, container="")
+            self.store.instances.update(instance.id, {"pid": 0, "health": "", "lost": False}, container="", owner="")
         self._changed("stopped", instance)
         return self.roster.get(instance.id)
 
@@ -160,12 +161,14 @@ class InstanceManager:
         wanted = InstanceStatus.RUNNING if paused else InstanceStatus.PAUSED
         if instance.status is not wanted:
             raise InvalidTransition(f"instance {instance.id} is {instance.status}", f"it must be {wanted} for that")
-        self.store.instances.update(instance.id, status="paused" if paused else "running")
+        if paused:  # recorded before and taken back after, so that nobody takes it for a fault
+            self.store.instances.update(instance.id, status="paused")
         try:
             self.runtime.act(instance.container, "pause" if paused else "unpause")
         except ContainerError:
             self.store.instances.update(instance.id, status=str(instance.status))
             raise
+        self.store.instances.update(instance.id, status="paused" if paused else "running")
         self._changed("paused" if paused else "resumed", instance)
         return self.roster.get(instance.id)
 
@@ -195,14 +198,19 @@ class InstanceManager:
             if found is None or found["status"] in {"stopped", "paused"}:
                 raise InvalidTransition(f"instance {instance_id} was stopped meanwhile", "")
 
-        with self._claimed({"id": instance.id}, allowed, "running"):
+        with self._claimed({"id": instance.id}, allowed, str(instance.status)):
             restarts = int(instance.meta.get("restarts", 0)) + 1
             self.store.instances.update(instance.id, {"restarts": restarts})
             if not self._revive(instance, state):
                 self._clear(instance, 2.0)
-                instance = self._launch(self.roster.get(instance.id), self.roster.settings_of(instance))
-            self._changed("recovered", instance)
+                self._launch(instance, self.roster.settings_of(instance))
+        self._changed("recovered", instance)
         return self.roster.get(instance.id)
+
+    def is_busy(self, row: dict[str, Any]) -> bool:
+        """Return whether this or another living process is at work on the instance of a row."""
+        with self._lock:
+            return row["id"] in self._at_work or self.store.instances.busy(row)
 
     # what was left
 
@@ -237,7 +245,10 @@ class InstanceManager:
             return ""
         if instance is not None and self.store.instances.busy(self.store.instances.get(name) or {"owner": ""}):
             return ""
-        if container.state not in {State.RUNNING, State.PAUSED} or (instance is not None and instance.container in ids):
+        left = container.state not in {State.RUNNING, State.PAUSED}
+        if left or (instance is not None and instance.container in ids):
+            if not self.files.everywhere().auto_cleanup:
+                return f"container {container.name} is left over of {name}"
             self.runtime.act(container.id, "remove")
             return f"removed container {container.name}, left over of {name}"
         port = int(container.labels.get(base.PORT) or 0)
@@ -290,9 +301,8 @@ class InstanceManager:
             )
         settings = self.roster.settings_of(instance)
         words = command or settings.attach or templates.attach_command(instance.mode)
-        return self.runtime.open(
-            instance.container, words, tty=tty, environment={"TERM": "xterm-256color"} if tty else {}
-        )
+        terminal = {"TERM": "xterm-256color", **self._environment(("TERM", "COLORTERM"))} if tty else {}
+        return self.runtime.open(instance.container, words, tty=tty, environment=terminal)
 
     def logs(self, instance_id: str, tail: int | None, follow: bool = False) -> Iterator[bytes]:
         """Return what an instance's program has printed. Raises InvalidTransition where it has no container."""
@@ -312,18 +322,26 @@ class InstanceManager:
 
     @contextlib.contextmanager
     def _claimed(
-        self, row: dict[str, Any], allowed: Callable[[dict[str, Any] | None, int], None], failed: str = "error"
-    ) -> Iterator[None]:
-        """Keep everybody else from an instance meanwhile; what goes wrong is recorded, with the status `failed`."""
+        self,
+        row: dict[str, Any],
+        allowed: Callable[[dict[str, Any] | None, int], None],
+        failed: str = "error",
+        status: str = "",
+    ) -> Iterator[Instance]:
+        """
+        Keep everybody else from an instance meanwhile, and give it as it was.
+
+        The last update within gives the claim back (`owner=""`). What goes wrong is recorded with the status `failed`.
+        """
         name = row["id"]
         with self._lock:
             if name in self._at_work:
                 raise Conflict(f"instance {name} is being worked on", "wait a moment")
             self._at_work.add(name)
         try:
-            self.store.instances.claim(row, allowed)
+            before = self.store.instances.claim(row, allowed, status)
             try:
-                yield
+                yield instance_of(before)
             except BaseException as error:
                 said = error.message if isinstance(error, P8Error) else type(error).__name__
                 with contextlib.suppress(P8Error):
@@ -332,19 +350,18 @@ class InstanceManager:
                         self.store.ports.release(name)
                     self.roster.export()
                 raise
-            self.store.instances.update(name, owner="")
         finally:
             with self._lock:
                 self._at_work.discard(name)
 
-    def _launch(self, instance: Instance, settings: Settings) -> Instance:
-        """Make the container and record it."""
+    def _launch(self, instance: Instance, settings: Settings, template: str = "") -> Instance:
+        """Make the container, record it and give the claim back."""
         image = self._image_of(instance.mode, settings)
         places = self._places(instance.id)
         user = blueprint.user_of(instance.project_path, settings.user)
         blueprint.prepare(places, user)
         networking = settings.networking
-        ports = Ports(self.store.ports, is_free if self.runtime.engine().is_local else lambda _port: True)
+        ports = Ports(self.store.ports, is_free if self.runtime.is_local else lambda _port: True)
         avoid: set[int] = set()
         for attempt in range(TRIES):
             preferred = networking.preferred_port or instance.port
@@ -365,15 +382,24 @@ class InstanceManager:
                     raise
         meta = {
             "pid": container.pid, "socket": str(places.socket), "image": image, "error": "", "health": "",
-            "lost": False,
+            "lost": False, "template": template or instance.meta.get("template", ""),
             "memory_limit": quantities.show_memory(settings.resources.memory_bytes),
             "cpu_limit": quantities.show_cpus(settings.resources.cpus), "memory_usage": "", "cpu_usage": "",
             "config": settings.ai_of(instance.mode),
         }  # fmt: skip
         self.store.instances.update(
-            instance.id, meta, container=container.id, port=port, started=container.started_us, status="running"
+            instance.id,
+            meta,
+            container=container.id,
+            port=port,
+            started=container.started_us,
+            status="running",
+            owner="",
         )
-        return self.roster.get(instance.id)
+        return instance._replace(
+            container=container.id, port=port, started_us=container.started_us, status=InstanceStatus.RUNNING,
+            meta={**instance.meta, **meta},
+        )  # fmt: skip
 
     def _labels(self, instance: Instance, port: int) -> Mapping[str, str]:
         return {
@@ -441,6 +467,7 @@ class InstanceManager:
             {"pid": container.pid, "error": "", "lost": False},
             started=container.started_us,
             status="running",
+            owner="",
         )
         return True
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from p8.errors import P8Error, StoreError, UsageError, WorkspaceError
 from p8.model import Project, ProjectId
 from p8.store.manager import PersistenceManager
-from p8.workspace import git
+from p8.workspace import git, hosted
 
 ATTRIBUTE = "user.p8.project"
 MARKER = Path(".ai-sessions") / "project.json"
@@ -59,6 +59,7 @@ class Projects:
 
     def __init__(self, store: PersistenceManager) -> None:
         self._store = store
+        self._workspaces = Path(os.path.realpath(store.home / hosted.FOLDER))
         self._unsaved: list[tuple[Project, str, str]] = []
         self._away = False
 
@@ -71,10 +72,13 @@ class Projects:
         """
         self._away = False
         directory = Path(os.path.realpath(directory))
+        mine = self._of_workspace(directory)
+        if mine is not None:
+            return mine
         found = git.find(directory)
-        if found is not None and found.root != directory and _is_a_place(found.root):
+        if found is not None and found.root != directory and is_a_place(found.root):
             found = None  # dotfiles kept in a repository do not make one project of everything in the home
-        marked = _marked(directory, found.root if found is not None else None)
+        marked = marker_of(directory, found.root if found is not None else None)
         root = marked[1] if marked is not None else found.root if found is not None else directory
         place = git.shown(str(root))
         stamp = git.stamp(found.common_dir if found is not None else root)
@@ -101,12 +105,36 @@ class Projects:
 
     def _save(self, project: Project, place: str, stamp: str) -> None:
         """Write a project down, keeping what has been said of it meanwhile: its name, when it was made, the rest."""
-        old = self._store.projects.get(project.id) or {}
         new: dict[str, Any] = asdict(project)
-        said: dict[str, Any] = {key: old[key] for key in ("name", "created", "meta") if key in old}
-        found = {key: new[key] or old.get(key, "") for key in ("root_commit", "remote")}
-        self._store.projects.save({**new, **said, **found})
+        now = self._store.clock()
+
+        def keeping(old: dict[str, Any]) -> dict[str, Any]:
+            said = {key: old[key] for key in ("name", "created", "meta")}
+            return {**new, **said, **{key: new[key] or old[key] for key in ("root_commit", "remote")}, "last": now}
+
+        if not self._store.projects.update(project.id, keeping):
+            self._store.projects.save(new)
         self._store.projects.place(place, project.id, stamp)
+
+    # those that P8 hosts
+
+    def _of_workspace(self, directory: Path) -> Project | None:
+        """Return the project whose workspace a directory lies in; told by its path, so it costs nothing elsewhere."""
+        try:
+            name = directory.relative_to(self._workspaces).parts[0]
+        except (ValueError, IndexError):
+            return None
+        folder = self._workspaces / name
+        if not ID.fullmatch(name):
+            return None
+        known = self._stored(name)
+        project = known or _from_metadata(name, hosted.read_metadata(folder))
+        root = git.shown(str(folder / hosted.REPO))
+        project = replace(project, root=root, meta={**project.meta, "workspace": git.shown(str(folder))})
+        if known is None:
+            self._unsaved.append((project, root, git.stamp(folder)))
+            self.flush()
+        return project
 
     # repositories
 
@@ -118,9 +146,9 @@ class Projects:
             return None
         if identity is None or not (identity.root_commit or identity.remote):
             return None
-        row = self._same(identity)
+        row = self.same(identity)
         if row is not None:
-            project = _project(row)
+            project = project_of(row)
         else:
             new_id = f"{prefix_from(identity.name)}-{_digest((identity.remote or identity.root_commit).encode())}"
             project = self._earlier(root, found) or Project(ProjectId(new_id), identity.name, "")
@@ -129,7 +157,7 @@ class Projects:
             root_commit=project.root_commit or identity.root_commit, remote=project.remote or identity.remote,
         )  # fmt: skip
 
-    def _same(self, identity: git.Identity) -> dict[str, Any] | None:
+    def same(self, identity: git.Identity) -> dict[str, Any] | None:
         """
         Return the known project that a repository is.
 
@@ -152,7 +180,7 @@ class Projects:
     def _of_plain(self, root: Path, found: git.Repository | None, mark: bool) -> Project:
         name = git.shown(root.name) or "root"
         by_path = Project(ProjectId(f"{prefix_from(name)}-{_digest(os.fsencode(root))}"), name, "")
-        if _is_a_place(root):
+        if is_a_place(root):
             return self._stored(by_path.id) or by_path
         earlier = self._earlier(root, found)
         if earlier is not None:
@@ -164,13 +192,13 @@ class Projects:
             try:
                 os.setxattr(root, ATTRIBUTE, wanted.encode(), os.XATTR_CREATE)
             except FileExistsError:  # another p8 was faster
-                wanted = _attribute(root) or wanted
+                wanted = read_attribute(root) or wanted
             return self._stored(wanted) or Project(ProjectId(wanted), name, "")
         return self._stored(by_path.id) or by_path
 
     def _earlier(self, root: Path, found: git.Repository | None) -> Project | None:
         """Return what a directory was known as while it was no repository, or one without a commit."""
-        bears = "" if _is_a_place(root) else _attribute(root)
+        bears = "" if is_a_place(root) else read_attribute(root)
         if bears:
             return self._stored(bears) or Project(ProjectId(bears), git.shown(root.name) or "root", "")
         for stamp in {git.stamp(root), git.stamp(found.common_dir) if found is not None else ""}:
@@ -193,11 +221,34 @@ class Projects:
     def _at(self, place: str, stamp: str) -> Project | None:
         """Return the project last seen at a place, if the same directory or repository still stands there."""
         found = self._ask(lambda: self._store.projects.by_place(place), None)
-        return _project(found[0]) if found is not None and stamp and found[1] == stamp else None
+        return project_of(found[0]) if found is not None and stamp and found[1] == stamp else None
 
     def _stored(self, project_id: str) -> Project | None:
         row = self._ask(lambda: self._store.projects.get(project_id), None)
-        return _project(row) if row is not None else None
+        return project_of(row) if row is not None else None
+
+
+def _from_metadata(project_id: str, data: Mapping[str, Any]) -> Project:
+    """Return a hosted project as its own folder describes it: where the store does not know it any more."""
+    meta: dict[str, Any] = {"created_by": "person"}
+    for key, kind in (("description", str), ("tags", list), ("pinned", bool), ("config", dict)):
+        if isinstance(data.get(key), kind):
+            meta[key] = data[key]
+    name = data.get("name")
+    return Project(ProjectId(project_id), name if isinstance(name, str) and name else project_id[:-9], "", meta=meta)
+
+
+def is_a_place(root: Path) -> bool:
+    """Return whether a directory is one where things lie, and no project: a home, the root, a temporary folder."""
+    with contextlib.suppress(RuntimeError):
+        if root == Path(os.path.realpath(Path.home())):
+            return True
+    return root in {Path("/"), Path("/tmp"), Path("/var/tmp"), Path("/home"), Path("/root")}  # noqa: S108
+
+
+def project_of(row: Mapping[str, Any]) -> Project:
+    """Return a project from its row."""
+    return Project(ProjectId(row["id"]), row["name"], row["root"], row["root_commit"], row["remote"], row["meta"])
 
 
 def _is_settled(known: Project, root: Path) -> bool:
@@ -205,7 +256,7 @@ def _is_settled(known: Project, root: Path) -> bool:
     return bool(known.root_commit or known.remote) or not git.head(root)[1]
 
 
-def _marked(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
+def marker_of(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
     """Return the project that the nearest marker names, and where it lies; within a repository none above its top."""
     import json
 
@@ -222,14 +273,15 @@ def _marked(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
 
 def _upwards(directory: Path, top: Path | None) -> Iterator[Path]:
     for folder in (directory, *directory.parents):
-        if top is None and folder != directory and _is_a_place(folder):
+        if top is None and folder != directory and is_a_place(folder):
             return
         yield folder
         if folder == top:
             return
 
 
-def _attribute(root: Path) -> str:
+def read_attribute(root: Path) -> str:
+    """Return the project that a plain directory bears, or nothing."""
     with contextlib.suppress(OSError, AttributeError):
         text = os.getxattr(root, ATTRIBUTE).decode("ascii", "replace")
         return text if ID.fullmatch(text) else ""
@@ -240,14 +292,3 @@ def _digest(text: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(text).hexdigest()[:8]
-
-
-def _is_a_place(root: Path) -> bool:
-    with contextlib.suppress(RuntimeError):
-        if root == Path(os.path.realpath(Path.home())):
-            return True
-    return root in {Path("/"), Path("/tmp"), Path("/var/tmp"), Path("/home"), Path("/root")}  # noqa: S108
-
-
-def _project(row: dict[str, Any]) -> Project:
-    return Project(ProjectId(row["id"]), row["name"], row["root"], row["root_commit"], row["remote"], row["meta"])

@@ -66,7 +66,8 @@ class _Launched:
     """A container that runs for a session."""
 
     container: Container
-    root: Path
+    root: Path  #: what is mounted
+    directory: Path  #: where commands run
 
 
 class SessionContainer:
@@ -85,6 +86,7 @@ class SessionContainer:
         self._config = config
         self._make_runtime = runtime
         self.on_change = changed
+        self.session = ""  #: whose it is, or was last
         self.state = ContainerState.OFF
         self.problem = ""  #: why it failed, one line
         self.hint = ""
@@ -112,6 +114,7 @@ class SessionContainer:
         with self._lock:
             self._generation += 1
             self._ready.clear()
+            self.session = session
             self._say(ContainerState.STARTING)
             self._thread = threading.Thread(
                 target=self._launch, args=(self._generation, session, directory), name="p8-container", daemon=True
@@ -183,7 +186,7 @@ class SessionContainer:
         launched = self._launched
         if launched is None:
             raise ContainerError(f"there is no container: it is {self.state}", self.problem)
-        place = str((directory or launched.root).resolve())
+        place = str((directory or launched.directory).resolve())
         started, begun = datetime.now(UTC), time.monotonic()
         try:
             channel = self._make_runtime().open(launched.container.id, ("sh", "-c", command), workdir=place)
@@ -208,7 +211,7 @@ class SessionContainer:
         if launched is None:
             raise ContainerError(f"there is no container: it is {self.state}", self.problem)
         return self._make_runtime().open(
-            launched.container.id, command, tty=tty, environment=environment, workdir=str(launched.root)
+            launched.container.id, command, tty=tty, environment=environment, workdir=str(launched.directory)
         )
 
     def _pump(
@@ -314,7 +317,7 @@ class SessionContainer:
             "labels": {base.SESSION: session, base.PATH: str(root), base.OWNER: orjson.dumps(me.to_dict()).decode()},
         }  # fmt: skip
         spec = blueprint.specification(settings, places, root, about, {})
-        return _Launched(runtime.start(spec), root)
+        return _Launched(runtime.start(spec), root, directory)
 
     def _remove(self, container: str) -> None:
         with contextlib.suppress(ContainerError):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from time import perf_counter
 from typing import Any, overload
 
 from p8.core.custody import Custody
+from p8.core.health import Timings
 from p8.errors import Conflict, InvalidTransition, NotSaved, StoreError
 from p8.events import Change
 from p8.model import (
@@ -48,6 +50,7 @@ class SessionManager:
         current: the session being recorded, or None.
         custody: who holds which session; finds those whose process died.
         runs: executions recorded since it became current, and before how many new messages each stands.
+        timings: how long creating and saving took in this process.
     """
 
     def __init__(self, store: PersistenceManager | None = None, *, new_id: Callable[[], str] | None = None) -> None:
@@ -59,6 +62,7 @@ class SessionManager:
         self._titled = False
         self._append = self.store.record
         self.runs: list[tuple[int, dict[str, Any]]] = []
+        self.timings = Timings()
         self._house = f"~{self.store.leases.me.owner}"
         self.custody = Custody(self.store, self._lost)
 
@@ -77,12 +81,16 @@ class SessionManager:
         """
         with self._lock:
             self._put_down()
+            begun = perf_counter()
             session_id = SessionId(self._new_id())
             values = {"project_name": project_name, "status": "active", **about}
             if about.get("title"):
                 values["title_source"] = "manual"
             data = {"what": "started", "set": values, "lease": self.store.leases.claim(session_id)}
-            return self._begin(session_id, project_name, data, "started", dict(about))
+            session = self._begin(session_id, project_name, data, "started", dict(about))
+            self.timings.sessions += 1
+            self.timings.created_s.append(perf_counter() - begun)
+            return session
 
     def fork_session(
         self, session_id: str | None = None, seq: int | None = None, stream: str = "", title: str = ""
@@ -369,7 +377,9 @@ class SessionManager:
         Raises:
             StoreError: the disk refuses.
         """
+        begun = perf_counter()
         self.store.save()
+        self.timings.saved_s.append(perf_counter() - begun)
 
     async def save_session_async(self) -> None:
         """Do what `save_session` does, off the loop; concurrent callers share one sync."""
@@ -474,6 +484,11 @@ class History(Sequence[Any]):
     def entries(self, kinds: Sequence[str], limit: int) -> list[Entry]:
         """Return the last `limit` entries of several kinds from before the session was resumed, oldest first."""
         return self._read(self._session_id, kinds=kinds, last=self._upto, limit=limit, newest=True, whole=True)
+
+    @property
+    def upto(self) -> int:
+        """Return the last sequence number, in the session's own stream, from before it was resumed."""
+        return self._upto
 
     @property
     def new(self) -> list[Any]:

@@ -25,6 +25,7 @@ from p8.errors import Conflict, InvalidTransition, P8Error
 
 SETTINGS_S = 5.0  #: how long a configuration once read is believed
 AGAIN_S = 0.25  #: a container that was just restarted is looked at so often
+BUSY_S = 1.0  #: one that somebody is at work on is looked at again after so long
 AT_ONCE = 4  #: recoveries
 DAEMON_S = 1.0
 
@@ -141,6 +142,8 @@ class Supervisor:
         cached = self._settings.get(verdict.id)
         if cached is None or self._names.get(verdict.container, verdict.id) != verdict.id:
             return
+        if not verdict.healthy and not self._is_meant_to_run(verdict):
+            return
         rules, now = cached[1].health, self._now()
         if not verdict.healthy or now - self._noted.get(verdict.id, -1e9) >= min(rules.check_interval_s, 30.0) * 0.9:
             self._noted[verdict.id] = now
@@ -151,6 +154,16 @@ class Supervisor:
         if not verdict.healthy and not account.recovering:
             wait = max(account.not_before - now, 0.0) if not verdict.is_up else AGAIN_S if account.attempts else 1e9
             self._watch.soon(verdict.id, min(max(wait, AGAIN_S), rules.check_interval_s, rules.timeout_s))
+
+    def _is_meant_to_run(self, verdict: Verdict) -> bool:
+        """Return whether what was found is a fault, and not somebody's doing since the list was read."""
+        row = self._manager.store.instances.get(verdict.id)
+        if row is None or row["container"] != verdict.container:
+            return False
+        if self._manager.is_busy(row):
+            self._watch.soon(verdict.id, BUSY_S)
+            return False
+        return row["status"] == InstanceStatus.RUNNING or bool(row["meta"].get("lost"))
 
     def _usage_of(self, name: str) -> dict[str, str]:
         sample = self.usage.get(name)

@@ -90,6 +90,28 @@ def run_turn(
             manager.save_session()
 
 
+def collect(
+    manager: SessionManager, assistant: Assistant, conversation: Messages, cancel: Cancel, idle_timeout_s: float
+) -> str:
+    """
+    Return an assistant's whole answer to a conversation that is not recorded; what came where it was cancelled.
+
+    Raises:
+        AssistantError: it failed, hung or refused, or is an agent that wants to do something.
+    """
+    turn = _Turn(assistant, conversation, cancel, idle_timeout_s, Parts(manager, assistant.name))
+    said: list[str] = []
+    try:
+        for chunk in turn:
+            if chunk.kind is ChunkKind.PERMISSION:
+                raise AssistantError(f"{assistant.name} asked to do something instead of answering")
+            said.append(chunk.text if chunk.kind is ChunkKind.TEXT else "")
+        return "".join(said)
+    finally:
+        if not turn.finished:
+            cancel.set()
+
+
 def _permit(
     manager: SessionManager, assistant: Assistant, rules: Permissions, chunk: Chunk, ask: Ask | None, cancel: Cancel
 ) -> None:

@@ -76,6 +76,10 @@ class ReplCompleter(Completer):
         if "model" in kinds:
             self._models = self._models or [m.name for m in self._app.catalog.models()]
             values += [(name, "") for name in self._models]
+        if "project" in kinds:
+            values += [(p.project.id, escape(p.project.name, lines=False)) for p in self._app.portfolio.listed()]
+        if "action" in kinds:
+            values += [(text, escape(note, lines=False)) for text, note in self._app.actions.completions(typed)]
         if "agent" in kinds:
             values += [(name, "") for name in self._app.catalog.agents.names()]
         if "command" in kinds:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from p8.commands.registry import Attach, Card, Effect, Live, Stream, Table, Text, View
+from p8.commands.registry import Attach, Card, Effect, Live, Plot, Stream, Table, Text, View
 from p8.errors import ContainerError
 from p8.repl.screen import Screen, escape
 
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 DETACH = b"\x10\x11"  #: Ctrl-P Ctrl-Q
 #: clipboard, links, notifications, fonts; device control, application and privacy strings
-BARRED = re.compile(rb"\x1b\](?:52|8|9|50|777);[^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b]*\x1b\\", re.DOTALL)
-OPEN_END = re.compile(rb"\x1b(?:\][^\x07\x1b]*|[PX^_][^\x1b]*)?\x1b?$", re.DOTALL)
+ENDED = rb"(?:\x1b\\|[\x18\x1a]|(?=\x1b[^\\]))"  #: or broken off by another sequence
+BARRED = re.compile(
+    rb"\x1b\]0*(?:52|8|9|50|777);[^\x07\x1b\x18\x1a]*(?:\x07|" + ENDED + rb")|\x1b[PX^_][^\x1b\x18\x1a]*" + ENDED
+)
+OPEN_END = re.compile(rb"\x1b(?:\][^\x07\x1b]*|[PX^_][^\x1b]*)?\x1b?$")
 LONGEST_HELD = 65536
 RESET = "\x1b[!p\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1049l\x1b[?25h\x1b[0m"
 
@@ -94,7 +97,7 @@ def _rendered(views: tuple[View, ...]) -> Any:
             shown.append(table if view.rows else RichText(view.empty, style="dim"))
         elif isinstance(view, Card):
             shown.append(RichText("\n".join([view.title, *(f"  {name}  {escape(v)}" for name, v in view.fields)])))
-        else:
+        elif not isinstance(view, Plot):
             shown.append(RichText(escape(view.text), style="dim" if isinstance(view, Text) and view.style else ""))
     return Group(*shown, RichText("Ctrl-C leaves", style="dim"))
 
@@ -187,7 +190,7 @@ def _joined(channel: Channel, screen: Screen) -> bool:
     before = signal.signal(signal.SIGWINCH, resized)
     reader = threading.Thread(target=show, name="p8-output", daemon=True)
     try:
-        tty.setraw(inside)
+        tty.setraw(inside, termios.TCSADRAIN)  # what was typed ahead is the program's
         reader.start()
         return _typed(channel, inside, wake_r, over)
     finally:
@@ -251,7 +254,7 @@ class Passing:
 def _may_be_barred(start: bytes) -> bool:
     if len(start) < 2 or start[1:2] in b"PX^_":
         return True
-    number = start[2:].split(b";")[0].rstrip(b"\x1b")
+    number = start[2:].split(b";")[0].rstrip(b"\x1b").lstrip(b"0")
     return any(barred.startswith(number) for barred in (b"52", b"8", b"9", b"50", b"777")) or number in {
         b"52", b"8", b"9", b"50", b"777",
     }  # fmt: skip

@@ -25,11 +25,24 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 from p8 import __version__
-from p8.commands.registry import Choose, Confirm, Markdown, OpenPicker, Quit, Result, Retry, Switched, Text
+from p8.commands.registry import (
+    Choose,
+    Confirm,
+    Markdown,
+    OpenPicker,
+    Quit,
+    Result,
+    Retry,
+    RunLines,
+    Switched,
+    Text,
+)
 from p8.errors import AssistantError, Held, P8Error, StoreError
 from p8.events import Change
 from p8.model import Notice, SessionRow, Status
+from p8.repl.boxed import Box
 from p8.repl.completion import ReplCompleter
+from p8.repl.hint import Hint
 from p8.repl.keys import bindings
 from p8.repl.opening import changes_since, wanted
 from p8.repl.screen import Screen, escape
@@ -44,7 +57,7 @@ WARM_AFTER_S = 0.2  #: what the first answer will need is imported so long after
 STYLE = {
     "prompt": "bold ansicyan", "bottom-toolbar": "noreverse", "status": "ansibrightblack", "status.title": "bold",
     "status.good": "ansigreen", "status.warning": "ansiyellow", "status.bad": "bold ansired",
-    "auto-suggestion": "ansibrightblack",
+    "auto-suggestion": "ansibrightblack", "hint": "ansibrightblack", "hint.first": "",
 }  # fmt: skip
 
 
@@ -105,7 +118,9 @@ class Repl:
     def __init__(self, app: App) -> None:
         self.app = app
         self.screen = Screen(color=app.config.color)
-        self.status = StatusLine(app)
+        self.box = Box(app, self.screen)
+        self.status = StatusLine(app, self.box.field)
+        self.hint = Hint(app, lambda: self._prompt.app.invalidate())  # noqa: PLW0108 made below
         self._cancel: threading.Event | None = None
         self._leaving = ""
         self._said: list[Notice] = []
@@ -117,7 +132,7 @@ class Repl:
             completer=ReplCompleter(app),
             complete_in_thread=True,
             complete_style=CompleteStyle.COLUMN,
-            key_bindings=bindings(self.screen),
+            key_bindings=bindings(self.screen, self.hint.take),
             multiline=True,
             prompt_continuation=lambda _width, _line, _wrap: "… ",
             bottom_toolbar=self._toolbar,
@@ -148,6 +163,7 @@ class Repl:
             if line.strip():
                 with self._told():
                     self._take(line)
+                self.hint.refresh()
         return 0
 
     def _greet(self) -> None:
@@ -163,10 +179,14 @@ class Repl:
         with contextlib.suppress(Exception):
             self.app.store.start()
             self.app.settle_project()
+            self.app.look_after_projects()
+            self.hint.refresh()
             self.app.files.look_after(self.app.config.snapshot_quota_mb << 20)
         with contextlib.suppress(Exception):
             if self.screen.color:
                 import rich.markdown  # noqa: F401
+            if (self.app.config.home / "registry.json").exists():
+                self.app.look_after()
 
     def _read(self) -> str | None:
         """Return the next line; None when the person, or the terminal, has gone."""
@@ -250,6 +270,7 @@ class Repl:
             self._held(error)
         except P8Error as error:
             self.screen.error(error)
+            self.app.note_error(error)
 
     # what is typed
 
@@ -260,6 +281,7 @@ class Repl:
             app.sessions.custody.still_mine(app.sessions.current.session_id)
         with self._kept():
             app.ensure_session()
+        self.box.settle()
         if line.startswith("/") and not line.startswith("//"):
             with self._kept():
                 app.sessions.record_command(line)
@@ -312,6 +334,10 @@ class Repl:
                 self._command(effect.command)
         elif isinstance(effect, Switched):
             self._switched(effect)
+        elif isinstance(effect, RunLines):
+            from p8.repl.doing import do_lines
+
+            do_lines(effect, self._shell, self._command)
         elif isinstance(effect, Retry):
             self._answer()
         elif isinstance(effect, Quit):
@@ -357,40 +383,38 @@ class Repl:
         with self._running(cancel), Answer(self.screen, cancel) as shown:
             for chunk in run_turn(
                 app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s, permissions=app.permissions,
-                ask=shown.ask if self.screen.is_terminal else None,
+                context=app.conversation, ask=shown.ask if self.screen.is_terminal else None,
             ):  # fmt: skip
                 shown.take(chunk)
         self.status.tokens += shown.tokens
         if cancel.is_set():
             self.screen.line("Stopped; what came is kept. /retry asks again.", "dim")
+        with self._kept():
+            for checkpoint in app.after_turn():
+                self.screen.line(f"◆ {checkpoint.name}", "dim")
 
-    def _shell(self, line: str) -> None:
-        from p8.repl import shell
-
+    def _shell(self, line: str, **about: Any) -> int:
+        """Run a line and record it, with whatever else is known `about` it; return its exit code."""
         if not line:
-            return
+            return 0
         if line == "cd" or line.startswith("cd "):
             self._change_directory(line[2:].strip())
-            return
+            return 0
         stop = threading.Event()
         with self._running(stop), self.app.files.around():
-            try:
-                done = shell.run(
-                    line, self.app.config.shell, self.app.directory, self.app.config.output_limit_bytes,
-                    lambda text: self.screen.write(escape(text)), stop,
-                )  # fmt: skip
-            except OSError as error:
-                raise P8Error(f"it cannot be run: {error.strerror}", f"in {self.app.directory}") from error
+            done, where = self.box.run(line, lambda text: self.screen.write(escape(text)), stop)
         if done.output and not done.output.endswith("\n"):
             self.screen.write("\n")
         if done.exit_code:
             self.screen.line(f"exit {done.exit_code} · {done.duration_s:.1f} s", "bad")
         more: dict[str, Any] = {"cut_bytes": done.cut_bytes} if done.cut_bytes else {}
+        more |= {"where": where} if where else {}
         with self._kept():
             self.app.sessions.record_execution(
                 line, exit_code=done.exit_code, output=done.output, duration_s=done.duration_s,
-                started_at=done.started_at, directory=str(self.app.directory), **more,
+                started_at=done.started_at, directory=str(self.app.directory), **more, **about,
             )  # fmt: skip
+        return done.exit_code
 
     def _change_directory(self, words: str) -> None:
         target = (self.app.directory / Path(words or "~").expanduser()).resolve()
@@ -458,6 +482,7 @@ class Repl:
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
         self._draft = effect.draft
+        self.box.settle()
         if effect.reason == "new":
             return
         row = self.app.store.sessions.get(effect.session_id)
@@ -522,7 +547,8 @@ class Repl:
             self.screen.write("\r" + " " * 76 + "\r")
 
     def _toolbar(self) -> StyleAndTextTuples:
-        return list(self.status.parts(self.screen.width))
+        width = self.screen.width
+        return [*self.status.parts(width), *self.hint.parts(width)]
 
     def _heard(self, change: Change) -> None:
         """Note what the person should know; shown above the prompt."""

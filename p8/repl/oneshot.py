@@ -50,8 +50,9 @@ def answer(app: App, question: str, piped: str, options: dict[str, Any]) -> int:
         screen = Screen(color=False)
         pieces: list[str] = []
         for chunk in run_turn(
-            app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s, permissions=app.permissions
-        ):
+            app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s, permissions=app.permissions,
+            context=app.conversation,
+        ):  # fmt: skip
             if chunk.kind is ChunkKind.NOTICE:
                 print(f"p8: {escape(chunk.text)}", file=sys.stderr)
             elif chunk.kind is ChunkKind.PERMISSION and chunk.data.get("by") == "nobody":

@@ -69,13 +69,10 @@ class Picker:
 
     def __init__(self, app: App, *, query: str = "", everywhere: bool = False) -> None:
         self._app = app
-        remembered: dict[str, Any] = {}
         with contextlib.suppress(StoreError):
             app.sessions.custody.recover()
-            remembered = app.store.settings.get("picker", {})
-        self.state = PickerState(
-            app, query, everywhere or bool(remembered.get("everywhere")), remembered.get("sort", "recent")
-        )
+        view = app.view.all()
+        self.state = PickerState(app, query, everywhere or view["picker_scope"] == "all", view["picker_sort"])
         self.state.load()
         self._preview: list[Entry] = []
         self._previewed = ""
@@ -294,8 +291,9 @@ class Picker:
     def _leave(self, event: KeyPressEvent, result: Picked | None) -> None:
         self._closed = True
         self._work.set()
+        scope = "all" if self.state.everywhere else "project"
         with contextlib.suppress(StoreError):
-            self._app.store.settings.put("picker", {"everywhere": self.state.everywhere, "sort": self.state.sort})
+            self._app.view.put(picker_scope=scope, picker_sort=self.state.sort)
         event.app.exit(result=result)
 
     def _enter(self, event: KeyPressEvent) -> None:

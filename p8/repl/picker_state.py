@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from p8.commands.session import change
-from p8.errors import NotFound, P8Error
+from p8.commands.session import change, take_back, taken_back
+from p8.errors import P8Error
 from p8.model import Entry, Hit, SessionRow
 
 if TYPE_CHECKING:
@@ -208,10 +208,4 @@ class PickerState:
         self.message = f"{done}: {row.title or row.id} · Ctrl-Z takes it back"
 
     def _undo(self) -> None:
-        steps = self.app.store.settings.get("undo", [])
-        if not steps:
-            raise NotFound("nothing to take back")
-        step = steps[-1]
-        self.app.sessions.annotate(step["session"], **step["before"])
-        self.app.store.settings.put("undo", steps[:-1])
-        self.message = f"taken back: {step['title'] or step['session']} is not {step['what']} any more"
+        self.message = taken_back(take_back(self.app))

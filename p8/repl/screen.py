@@ -12,7 +12,7 @@ import sys
 from typing import TextIO
 from unicodedata import combining, east_asian_width
 
-from p8.commands.registry import Card, Markdown, Table, Text, View
+from p8.commands.registry import Card, Markdown, Plot, Table, Text, View
 from p8.errors import P8Error
 from p8.model import Notice
 
@@ -132,6 +132,8 @@ class Screen:
                 self._markdown(view.text)
             elif isinstance(view, Table):
                 self._table(view)
+            elif isinstance(view, Plot):
+                self._plot(view)
             else:
                 self._card(view)
 
@@ -167,6 +169,15 @@ class Screen:
         self.write(self.style(head, "dim") + "\n")
         for row in rows:
             self.write(GAP.join(pad(cell, w) for cell, w in zip(row, widths, strict=True)).rstrip() + "\n")
+
+    def _plot(self, plot: Plot) -> None:
+        from p8.repl.charts import lines_of
+
+        drawn = lines_of(plot, min(self.width, 100))
+        if drawn:
+            self.line(escape(plot.title, lines=False), "title")
+        for style, text in drawn:
+            self.line(text, style)
 
     def _columns(self, names: tuple[str, ...], rows: list[list[str]]) -> list[int]:
         """Return column widths: as wide as needed; where that is too much, the widest give way first."""

@@ -6,6 +6,7 @@ Made of what is in memory and one small file; no query and no process, as it is 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from p8.repl.screen import clip, escape, width_of
@@ -25,10 +26,12 @@ class StatusLine:
 
     Args:
         app: what it speaks of.
+        container: returns what to say of the session's container, or "".
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, container: Callable[[], str] = lambda: "") -> None:
         self._app = app
+        self._container = container
         self._branch = ""
         self._branch_at = 0.0
         self.tokens = 0
@@ -61,6 +64,12 @@ class StatusLine:
         fields.append((40, "class:status", app.model or "no model"))
         if self.tokens:
             fields.append((10, "class:status", f"{_count(self.tokens)} tokens"))
+        filled = self._filled()
+        if filled >= 0.01:
+            style = "class:status.bad" if filled >= 0.9 else "class:status.warning" if filled >= 0.7 else "class:status"
+            fields.append((15, style, f"{filled:.0%} full"))
+        if self._container():
+            fields.append((25, "class:status", self._container()))
         if state.unwritten:
             fields.append((100, "class:status.bad", f"NOT SAVED: {state.unwritten} only in memory"))
         elif state.problem and state.unfolded:
@@ -68,6 +77,11 @@ class StatusLine:
         elif app.sessions.current is not None:
             fields.append((90, "class:status.good", "saved" if not state.unsynced_bytes else "saved, not synced"))
         return [(rank, style, escape(text, lines=False)) for rank, style, text in fields]
+
+    def _filled(self) -> float:
+        """Return the part of what the model takes that the last request filled; in memory since that turn."""
+        planner = self._app.__dict__.get("planner")
+        return planner.usage.sent / max(planner.window, 1) if planner is not None else 0.0
 
     def _current_branch(self) -> str:
         now = time.monotonic()

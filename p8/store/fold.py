@@ -39,6 +39,7 @@ COLUMNS = {
 NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
 INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
 ONE = "(?,?,?,?,?,?)"
+LEASE = ("owner", "pid", "started", "boot", "host")
 WIDTH = ONE.count("?")
 bytes_of = struct.Struct(">Q").pack  #: of a hash, big end first
 
@@ -52,6 +53,7 @@ class Stream:
     head: int
     titled: bool
     exists: bool  #: has a row in `sessions`
+    contested: bool = False  #: another process wrote to it too, so that even our own lines must be looked at
 
 
 @dataclass(slots=True)
@@ -191,7 +193,7 @@ class Fold:
         outcome.orphans += 1
 
     def _release_finished(self) -> None:
-        for path in self._journal.own()[:-1]:
+        for path in self._journal.finished():
             if self._folded.get(path.name, 0) >= _size(path):
                 self._journal.release(path)
                 self._db.execute("DELETE FROM journals WHERE name = ?", (path.name,))
@@ -289,7 +291,8 @@ class _Batch:
             if where != name or stream is None:
                 name, stream = where, self._streams.get(where) or self._open(where, line)
                 tally, last = self._tally(stream), 0
-            if seq != stream.seq + 1 or not (verified or chained(raw, stream.head) == digest):
+            sure = verified and not stream.contested
+            if seq != stream.seq + 1 or not (sure or chained(raw, stream.head) == digest):
                 settled = self._settle(Line(*line), stream)
                 if settled is None:
                     continue
@@ -298,7 +301,7 @@ class _Batch:
             key = stream.num << 32 | seq
             payload = raw[raw.index(DATA, HEADER) + 5 : -2]
             size = len(payload)
-            text = payload.decode() if size <= LARGE_BYTES else self._put_large(key, payload)
+            text = payload.decode() if size <= LARGE_BYTES else put_large(self._db, key, payload)
             message = kind == "message"
             values += (key, time_us, kind, role if message and role.__class__ is str else "", text, bytes_of(digest))
             if seq > stream.seq:
@@ -311,7 +314,7 @@ class _Batch:
                 self._touched[name] = stream
             last = seq
             if kind == "session":
-                self._about(time_us, payload, name)
+                self.about(time_us, payload, name)
                 tally = self._tally(stream)
             elif tally is not None:
                 if message:
@@ -348,6 +351,8 @@ class _Batch:
             stream = Stream(num, 0, 0, False, False)
         else:
             stream = Stream(found[0], found[1], int.from_bytes(found[2], "big"), bool(found[3]), bool(found[4]))
+            sql = "SELECT 1 FROM streams WHERE id > ? AND id < ? LIMIT 1"
+            stream.contested = self._db.execute(sql, (f"{name}~", f"{name}~~")).fetchone() is not None
         if stream.seq == 0 and line[1] == 1 and line[3] == "session":  # a fork begins where its parent stood
             root = load(payload_of(line[5])).get("chained_to")
             stream.head = int(root, 16) if isinstance(root, str) and len(root) == 16 else 0
@@ -359,22 +364,28 @@ class _Batch:
         there = self._stored(stream, line.seq)
         if there is not None and there == line.hash:
             return None
+        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
+        branch = self._streams.get(name)
         if there is None:
+            if branch is None and self._db.execute("SELECT 1 FROM streams WHERE id = ?", (name,)).fetchone():
+                branch = self._open(name, line)
+            if branch is not None and branch.seq and chained(line.raw, branch.head) == line.hash:
+                return line.hash, name, branch, branch.seq + 1  # goes on where that process was put aside
             if line.seq == stream.seq + 1:  # the bytes were changed after they were written
                 self._note_damage(line, "does not fit the hash chain")
             elif line.seq > stream.seq:
                 self._note_damage(line, f"entries {stream.seq + 1} to {line.seq - 1} before it are missing")
             found = line.hash if line.hash >= 0 else chained(line.raw, stream.head)
             return found, line.stream, stream, line.seq
-        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
-        branch = self._streams.get(name) or self._open(name, line)
+        stream.contested = True
+        branch = branch or self._open(name, line)
         if not branch.exists:
             self._branch(name, branch, line)
         held = self._db.execute(
             "SELECT 1 FROM entries WHERE id BETWEEN ? AND ? AND hash = ?",
             (branch.num << 32, (branch.num + 1) << 32, max(line.hash, 0).to_bytes(8, "big")),
         ).fetchone()
-        return None if held is not None else (line.hash, name, branch, branch.seq + 1)
+        return None if held is not None else (max(line.hash, 0), name, branch, branch.seq + 1)
 
     def _stored(self, stream: Stream, seq: int) -> int | None:
         key = stream.num << 32 | seq
@@ -398,39 +409,28 @@ class _Batch:
         branch.exists = branch.titled = True
         self._outcome.branched.append(line.stream)
 
-    def _put_large(self, key: int, payload: bytes) -> str:
-        """Keep a large payload compressed and out of line; return what stands for it in the row."""
-        from p8.store.pack import compress
-
-        preview: dict[str, Any] = {"$large": len(payload)}
-        for name, value in load(payload).items():
-            if isinstance(value, str):
-                preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
-            elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
-                preview[name] = value
-        self._db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
-        return orjson.dumps(preview).decode()
-
-    def _about(self, time_us: int, payload: bytes, name: str) -> None:
+    def about(self, time_us: int, payload: bytes, name: str) -> None:
         """Apply what an entry says about a session: its own, or the one it names."""
         data = load(payload)
-        target = data.get("about") or name
-        values = data.get("set")
-        if data.get("what") in {"started", "forked"} and target == name:
+        about, what, values = data.get("about"), data.get("what"), data.get("set")
+        target = about if isinstance(about, str) and about else name
+        if isinstance(what, str) and what in {"started", "forked"} and target == name:
             self._start(time_us, data, name)
         known: dict[str, Any] = {}
         rest: dict[str, Any] = {}
         for key, value in values.items() if isinstance(values, dict) else ():
             kind = COLUMNS.get(key)
-            if kind is not None and (value is None or isinstance(value, kind)):
+            large = isinstance(value, int) and abs(value) >> 63
+            if kind is not None and not large and (value is None or isinstance(value, kind)):
                 known[key] = column(value)
             else:
                 rest[key] = value
         if "title" in known and target in self._streams:
             self._streams[target].titled = bool(known["title"])
         self._set(target, known, rest)
-        if data.get("lease") == "released":
-            self._db.execute("DELETE FROM leases WHERE session = ? AND owner = ?", (target, data.get("owner")))
+        owner = data.get("owner")
+        if data.get("lease") == "released" and isinstance(owner, str):
+            self._db.execute("DELETE FROM leases WHERE session = ? AND owner = ?", (target, owner))
 
     def _start(self, time_us: int, data: dict[str, Any], name: str) -> None:
         stream = self._streams[name]
@@ -440,7 +440,7 @@ class _Batch:
         )
         stream.exists = True
         lease = data.get("lease")
-        if isinstance(lease, dict):
+        if isinstance(lease, dict) and all(_fits(lease.get(part)) for part in LEASE):
             self._db.execute(
                 "INSERT OR IGNORE INTO leases VALUES (:session,:owner,:pid,:started,:boot,:host,:heartbeat,1)",
                 {**lease, "session": name, "heartbeat": time_us},
@@ -462,9 +462,10 @@ class _Batch:
 
     def damaged(self, damage: Damage) -> None:
         """Keep bytes that are no entry, for the doctor, and say so."""
+        raw = damage.raw if damage.raw.strip(b"\0") else damage.raw[:4096]
         self._db.execute(
             "INSERT OR IGNORE INTO damage (found, segment, offset, raw, reason) VALUES (?,?,?,?,?)",
-            (time.time_ns() // 1000, damage.segment, damage.offset, damage.raw[: 1 << 20], damage.reason),
+            (time.time_ns() // 1000, damage.segment, damage.offset, raw, damage.reason),
         )
         self._outcome.damaged.append(damage)
 
@@ -499,6 +500,24 @@ class _Batch:
             self.last_change = db.execute(
                 "INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, first, last)
             ).lastrowid
+
+
+def put_large(db: Any, key: int, payload: bytes) -> str:
+    """Keep a large payload compressed and out of line; return what stands for it in the row."""
+    from p8.store.pack import compress
+
+    preview: dict[str, Any] = {"$large": len(payload)}
+    for name, value in load(payload).items():
+        if isinstance(value, str):
+            preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
+        elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
+            preview[name] = value
+    db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
+    return orjson.dumps(preview).decode()
+
+
+def _fits(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and not abs(value) >> 63)
 
 
 def _size(path: Path) -> int:

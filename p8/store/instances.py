@@ -88,7 +88,9 @@ class InstanceTable:
         """Return all, by id."""
         return self._select("ORDER BY id")
 
-    def claim(self, row: dict[str, Any], allowed: Callable[[dict[str, Any] | None, int], None]) -> dict[str, Any]:
+    def claim(
+        self, row: dict[str, Any], allowed: Callable[[dict[str, Any] | None, int], None], status: str = ""
+    ) -> dict[str, Any]:
         """
         Say that this process is about to start, stop or remove an instance, and return its row as it was (or as made).
 
@@ -96,6 +98,7 @@ class InstanceTable:
             row: what to insert where there is none of its id.
             allowed: given the standing row and how many others are up; raises where it may not be. Runs in the
                 transaction, so that of two processes one is refused.
+            status: what it is from now on; as it was where empty.
         """
 
         def work(db: Any) -> dict[str, Any]:
@@ -105,11 +108,12 @@ class InstanceTable:
                 (row["id"],),
             ).fetchone()[0]
             allowed(found[0] if found else None, others)
+            before = found[0] if found else _blank(row, self._clock())
             if not found:
-                _insert(db, {**_blank(row, self._clock()), "owner": self._me})
-                return _blank(row, self._clock())
-            db.execute("UPDATE instances SET owner = ? WHERE id = ?", (self._me, row["id"]))
-            return found[0]
+                _insert(db, before)
+            now = (self._me, status or before["status"], row["id"])
+            db.execute("UPDATE instances SET owner = ?, status = ? WHERE id = ?", now)
+            return before
 
         return self._write(work)  # type: ignore[no-any-return]
 

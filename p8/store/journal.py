@@ -474,6 +474,17 @@ class Journal:
         """Return this process's segments, oldest first."""
         return [s.path for s in (*self._closed_segments, self._segment) if s is not None]
 
+    def finished(self) -> list[Path]:
+        """Return this process's segments that nothing is written to any more, oldest first."""
+        return [s.path for s in self._closed_segments]
+
+    def turn_over(self) -> None:
+        """Begin a new segment with the next entry, so that the one at hand can be deleted once it is folded."""
+        with self._turn:
+            if self._segment is not None:
+                self._closed_segments.append(self._segment)
+                self._segment = None
+
     def release(self, path: Path) -> None:
         """Close and delete a finished segment whose entries are all in the database, synced."""
         with self._turn:

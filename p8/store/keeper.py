@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p8.errors import StoreError
 from p8.model import Notice
@@ -24,6 +24,9 @@ from p8.store.journal import Journal
 from p8.store.leases import HEARTBEAT_S
 from p8.store.pack import Codec
 from p8.store.sqlite import BUSY, Readers, connect, driver, is_corrupt, translate, wal_allowed
+
+if TYPE_CHECKING:
+    from p8.store.repair import Report
 
 EVERY_S = 0.05
 LOOK_AROUND_S = 10.0  #: how often the files of other processes are looked at unasked
@@ -63,7 +66,7 @@ class Keeper:
         self._inode = 0
         self._failures = 0
         self._ready_told = False
-        self._read_only = ""
+        self._turned_us = clock()
 
     @cached_property
     def wal(self) -> bool:
@@ -127,9 +130,18 @@ class Keeper:
     def _heartbeat(self) -> None:
         try:
             self.write(self.on_beat, 1.0)
+            self.turn_over_if_asked()
             self.on_pulse()
         except StoreError as error:
             _log().info("heartbeat: %s", error)
+
+    def turn_over_if_asked(self) -> None:
+        """Let go of the journal file at hand where a purge in another process has asked all to. Raises StoreError."""
+        asked = self.readers.all("SELECT value FROM settings WHERE key = 'turn_over'")
+        if asked and int(asked[0][0]) > self._turned_us:
+            self._turned_us = int(asked[0][0])
+            self._journal.turn_over()
+            self.drain(1.0)
 
     def _idle_work(self) -> bool:
         """Index or pack a little while nothing else is to do; return whether there was something."""
@@ -228,6 +240,27 @@ class Keeper:
             self._drop_users()
         if report is not None:
             self._say("repair", Notice("error", "repair", report.text, report.hint))
+
+    def replace(self) -> Report:
+        """
+        Keep the database file aside and go on with what can be read of it, as somebody has found it damaged.
+
+        Raises:
+            StoreError: another process has it open, or the disk refuses; nothing was done.
+        """
+        from p8.store import repair
+
+        with self._work:
+            self._let_go()
+            self.readers.close()
+            try:
+                report = repair.replace(self.path, self._take_users(fcntl.LOCK_EX), ask=False)
+            except (OSError, driver.Error) as error:
+                raise StoreError(f"the database could not be replaced: {error}", "free some space") from error
+            finally:
+                self._drop_users()
+        assert report is not None
+        return report
 
     # the connection
 
@@ -333,6 +366,21 @@ class Keeper:
                 raise translate(error) from error
         finally:
             self._work.release()
+
+    def alone(self, work: Callable[[Any], Any], timeout_s: float = 10.0) -> Any:
+        """
+        Run `work(connection)` with the right to fold, outside any transaction, and return what it returns.
+
+        Raises:
+            StoreError: the right or the database cannot be had in time, or the database refused.
+        """
+        with self._working(timeout_s, timeout_s) as db:
+            if db is None:
+                raise StoreError("the database is busy: another p8 is at work in it", "try again")
+            try:
+                return work(db)
+            except driver.Error as error:
+                raise translate(error) from error
 
     def index_for(self, budget_s: float) -> None:
         """Index what waits, for at most `budget_s`."""

@@ -7,6 +7,8 @@ Refuses: to touch a session that is active, was used lately, or whose entries do
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from p8.errors import StoreError
@@ -15,6 +17,8 @@ LEVEL = 9
 DICTIONARY_BYTES = 112_640
 TRAIN_ROWS = 12_000
 TRAIN_MINIMUM_BYTES = 2 << 20  #: with less text than this there is nothing worth training on
+MOST_BYTES = 1 << 20  #: no packed payload is larger: what is large is out of line
+PIECE = 6  #: bytes of a dictionary that say nothing of anybody, when shorter
 SMALL_BYTES = 48  #: shorter payloads stay as they are
 QUIET_US = 86_400_000_000  #: a session is left alone for a day after its last entry
 
@@ -36,8 +40,10 @@ def expand(body: bytes, size: int) -> bytes:
     import zstandard
 
     try:
+        if zstandard.get_frame_parameters(body).content_size != size:
+            raise StoreError("damaged entry: its size is another", "p8 doctor finds and reports damage")
         return zstandard.ZstdDecompressor().decompress(body, max_output_size=size)
-    except zstandard.ZstdError as error:
+    except (zstandard.ZstdError, MemoryError) as error:
         raise StoreError(f"damaged entry: {error}", "p8 doctor finds and reports damage") from error
 
 
@@ -47,17 +53,20 @@ class Codec:
     def __init__(self) -> None:
         self._decompressors: dict[int, Any] = {}
         self._compressor: Any = None
-        self._newest = 0
+        self._known: list[tuple[int, int]] = []
 
     def load(self, db: Any) -> bool:
-        """Read dictionaries that are not known yet; return whether there is one to compress with."""
+        """Read the dictionaries, if they are others than before; return whether there is one to compress with."""
         import zstandard
 
-        for number, body in db.execute("SELECT id, body FROM dictionaries WHERE id > ? ORDER BY id", (self._newest,)):
-            dictionary = zstandard.ZstdCompressionDict(body)
-            self._decompressors[dictionary.dict_id()] = zstandard.ZstdDecompressor(dict_data=dictionary)
-            self._compressor = zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary)
-            self._newest = number
+        known = db.execute("SELECT id, created FROM dictionaries ORDER BY id").fetchall()
+        if known != self._known:
+            self._compressor = None
+            for (body,) in db.execute("SELECT body FROM dictionaries ORDER BY id"):
+                dictionary = zstandard.ZstdCompressionDict(body)
+                self._decompressors[dictionary.dict_id()] = zstandard.ZstdDecompressor(dict_data=dictionary)
+                self._compressor = zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary)
+            self._known = known
         return self._compressor is not None
 
     def pack(self, text: str) -> bytes | str:
@@ -77,40 +86,121 @@ class Codec:
         """
         if isinstance(data, str):
             return data
+        try:
+            return self.expand(data, db).decode()
+        except UnicodeDecodeError as error:
+            raise StoreError(f"damaged packed entry: {error!r}", "p8 doctor finds and reports damage") from error
+
+    def expand(self, data: bytes, db: Any) -> bytes:
+        """Return the bytes that `pack` compressed. Raises StoreError as `unpack` does."""
         import zstandard
 
         try:
-            number = zstandard.get_frame_parameters(data).dict_id
-            if number not in self._decompressors:
+            frame = zstandard.get_frame_parameters(data)
+            if frame.content_size > MOST_BYTES:
+                raise StoreError("damaged packed entry: its size makes no sense", "p8 doctor finds and reports damage")
+            if frame.dict_id not in self._decompressors:
                 self.load(db)
-            return self._decompressors[number].decompress(data).decode()  # type: ignore[no-any-return]
-        except (zstandard.ZstdError, KeyError, UnicodeDecodeError) as error:
+            return self._decompressors[frame.dict_id].decompress(data)  # type: ignore[no-any-return]
+        except (zstandard.ZstdError, KeyError, MemoryError) as error:
             raise StoreError(f"damaged packed entry: {error!r}", "p8 doctor finds and reports damage") from error
 
 
 def train(db: Any, now_us: int) -> bool:
     """Make the store's first dictionary, once there is enough text; return whether there is one now."""
-    import zstandard
-
     if db.execute("SELECT 1 FROM dictionaries LIMIT 1").fetchone():
         return True
     if (db.execute("SELECT sum(bytes) FROM sessions").fetchone()[0] or 0) < TRAIN_MINIMUM_BYTES:
         return False
-    keys = [row[0] for row in db.execute("SELECT id FROM entries WHERE kind <> 'session' LIMIT 400000")]
+    body = _dictionary(_samples(db, Codec()))
+    if body is not None:
+        db.execute("INSERT INTO dictionaries (created, body) VALUES (?,?)", (now_us, body))
+    return body is not None
+
+
+def _dictionary(samples: list[Any]) -> bytes | None:
+    import zstandard
+
+    try:
+        trained: bytes = zstandard.train_dictionary(DICTIONARY_BYTES, samples).as_bytes()
+    except (zstandard.ZstdError, ValueError):
+        return None
+    return trained
+
+
+def _samples(db: Any, codec: Codec) -> list[Any]:
+    """Return texts of entries, chosen by chance."""
     import random
 
-    chosen = random.Random(len(keys)).sample(keys, min(TRAIN_ROWS, len(keys)))
-    samples: list[Any] = [
-        row[0].encode()
-        for key in chosen
-        if isinstance((row := db.execute("SELECT data FROM entries WHERE id = ?", (key,)).fetchone())[0], str)
+    keys = [
+        (table, row[0])
+        for table in ("entries", "packed")
+        for row in db.execute(f"SELECT id FROM {table} WHERE kind <> 'session' LIMIT 400000")
     ]
-    try:
-        body = zstandard.train_dictionary(DICTIONARY_BYTES, samples).as_bytes()
-    except zstandard.ZstdError:
+    found = []
+    for table, key in random.Random(len(keys)).sample(keys, min(TRAIN_ROWS, len(keys))):
+        data = db.execute(f"SELECT data FROM {table} WHERE id = ?", (key,)).fetchone()[0]
+        with contextlib.suppress(StoreError):
+            found.append(data.encode() if isinstance(data, str) else codec.expand(data, db))
+    return found
+
+
+def forget(db: Any, codec: Codec, texts: Iterable[bytes], now_us: int) -> bool:
+    """
+    See to it that no dictionary holds a piece of `texts` that nothing else holds; they were trained on what was said.
+
+    Args:
+        db: a connection in a transaction; the texts are in it no more.
+        codec: of this process.
+        texts: what was removed.
+        now_us: the time.
+
+    Returns:
+        whether the packed entries had to be packed anew.
+    """
+    old = db.execute("SELECT id, body FROM dictionaries ORDER BY id").fetchall()
+    pieces = {body[at : at + PIECE] for _, body in old for at in range(len(body) - PIECE + 1)}
+    found = {text[at : at + PIECE] for text in texts for at in range(len(text) - PIECE + 1)} if pieces else set()
+    found &= pieces
+    for chunk in _chunks(db, codec) if found else ():
+        found = {piece for piece in found if piece not in chunk}
+    if not found:
         return False
-    db.execute("INSERT INTO dictionaries (created, body) VALUES (?,?)", (now_us, body))
+    codec.load(db)
+    body = _dictionary(_samples(db, codec))
+    fresh = Codec()
+    if body is not None:
+        db.execute("INSERT INTO dictionaries VALUES (?,?,?)", (old[-1][0] + 1, now_us, body))
+        fresh.load(db)
+    for key, data in _blobs(db):
+        text = codec.unpack(data, db)
+        db.execute("UPDATE packed SET data = ? WHERE id = ?", (fresh.pack(text) if body is not None else text, key))
+    db.execute("DELETE FROM dictionaries WHERE id <= ?", (old[-1][0],))
     return True
+
+
+def _blobs(db: Any) -> Iterator[tuple[int, bytes]]:
+    """Yield what is compressed; it may be changed meanwhile."""
+    at = -1
+    while some := db.execute(
+        "SELECT id, data FROM packed WHERE id > ? AND typeof(data) = 'blob' ORDER BY id LIMIT 2000", (at,)
+    ).fetchall():
+        yield from some
+        at = some[-1][0]
+
+
+def _chunks(db: Any, codec: Codec) -> Iterator[bytes]:
+    """Yield everything that is stored, a megabyte at a time."""
+    held: list[bytes] = []
+    size = 0
+    for (data,) in db.execute("SELECT data FROM entries UNION ALL SELECT data FROM packed"):
+        with contextlib.suppress(StoreError):
+            held.append(data.encode() if isinstance(data, str) else codec.expand(data, db))
+            size += len(held[-1])
+        if size > 1 << 20:
+            yield b"\n".join(held)
+            held, size = [], 0
+    yield b"\n".join(held)
 
 
 def pack_one(db: Any, codec: Codec, now_us: int, quiet_us: int = QUIET_US) -> int:

@@ -42,17 +42,64 @@ class ProjectTable:
         """Insert a project, or replace the one of the same id."""
         now = self._clock()
         values = {"root": "", "root_commit": "", "remote": "", "created": now, "last": now, "meta": {}} | project
-        row = [orjson.dumps(values[f]).decode() if f == "meta" else values[f] for f in FIELDS]
         marks = ",".join("?" * len(FIELDS))
-        self._write(lambda db: db.execute(f"INSERT OR REPLACE INTO projects VALUES ({marks})", row))
+        self._write(lambda db: db.execute(f"INSERT OR REPLACE INTO projects VALUES ({marks})", _values(values)))
+
+    def update(self, project_id: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> bool:
+        """
+        Change a project in one transaction, so that two processes at once lose nothing.
+
+        Args:
+            project_id: which.
+            change: gets the row and returns the new one, or None to leave it; must not use the store.
+
+        Returns:
+            whether it was changed.
+        """
+
+        def work(db: Any) -> bool:
+            found = db.execute(f"SELECT {', '.join(FIELDS)} FROM projects WHERE id = ?", (project_id,)).fetchone()
+            new = change(_row(found)) if found is not None else None
+            if new is not None:
+                sets = ", ".join(f"{name} = ?" for name in FIELDS[1:])
+                db.execute(f"UPDATE projects SET {sets} WHERE id = ?", (*_values(new)[1:], project_id))
+            return new is not None
+
+        return bool(self._write(work))
+
+    def statistics(self) -> dict[str, tuple[Any, ...]]:
+        """
+        Return the figures of each project's sessions.
+
+        In this order: sessions, those in the trash, messages, commands, executions, tokens in, tokens out, cost, bytes,
+        sum of spans, first time, last time; in microseconds.
+        """
+        rows = self._read(
+            "SELECT project, count(*), sum(trashed IS NOT NULL), sum(messages), sum(commands), sum(executions),"
+            " sum(tokens_in), sum(tokens_out), sum(cost), sum(bytes), sum(max(last - created, 0)), min(created),"
+            " max(last) FROM sessions WHERE project <> '' GROUP BY project"
+        )
+        return {row[0]: tuple(row[1:]) for row in rows}
 
     def place(self, path: str, project_id: str, stamp: str = "") -> None:
         """Remember that a project was seen at a path; `stamp` is the caller's, to tell whether it still is the same."""
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO places VALUES (?,?,?)", (path, project_id, stamp)))
 
+    def forget_place(self, path: str) -> None:
+        """Forget that a project was seen at a path."""
+        self._write(lambda db: db.execute("DELETE FROM places WHERE path = ?", (path,)))
+
     def _select(self, rest: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
         rows = self._read(f"SELECT {', '.join(FIELDS)} FROM projects {rest}", params)
-        return [dict(zip(FIELDS, (*row[:-1], orjson.loads(row[-1])), strict=True)) for row in rows]
+        return [_row(row) for row in rows]
+
+
+def _row(row: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(FIELDS, (*row[:-1], orjson.loads(row[-1])), strict=True))
+
+
+def _values(project: dict[str, Any]) -> list[Any]:
+    return [orjson.dumps(project[f]).decode() if f == "meta" else project[f] for f in FIELDS]
 
 
 class Settings:
@@ -66,6 +113,27 @@ class Settings:
         """Return a remembered value. Raises StoreError when the database is out of reach."""
         rows = self._read("SELECT value FROM settings WHERE key = ?", (key,))
         return orjson.loads(rows[0][0]) if rows else default
+
+    def claim(self, key: str, change: Callable[[Any], Any]) -> bool:
+        """
+        Change a value in one transaction; of two processes at once, the second sees what the first has put.
+
+        Args:
+            key: which.
+            change: gets the value (None where there is none), returns the new one, or None to leave it.
+
+        Returns:
+            whether it was changed.
+        """
+
+        def work(db: Any) -> bool:
+            found = db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+            new = change(orjson.loads(found[0]) if found else None)
+            if new is not None:
+                db.execute("INSERT OR REPLACE INTO settings VALUES (?,?)", (key, orjson.dumps(new).decode()))
+            return new is not None
+
+        return bool(self._write(work))
 
     def put(self, key: str, value: Any) -> None:
         """Remember a plain value. Raises StoreError when the database is out of reach."""

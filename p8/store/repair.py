@@ -9,19 +9,25 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p8.errors import StoreError
-from p8.store import migrations
+from p8.store import migrations, rootpage
+from p8.store.reading import Unreadable, readable, rows
 from p8.store.sqlite import connect, driver, wal_allowed
 
 TABLES = (
     "streams", "sessions", "entries", "packed", "dictionaries", "large", "changes", "journals", "damage", "leases",
     "projects", "places", "settings", "instances", "ports",
 )  # fmt: skip
+
+UNKNOWN_ENTRIES = 4096  #: so many are looked for in a session whose length cannot be read
+UNKNOWN_ROWS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +40,14 @@ class Report:
     hint: str
 
 
-def replace(path: Path, alone: bool) -> Report | None:
+def replace(path: Path, alone: bool, ask: bool = True) -> Report | None:
     """
     Replace a damaged database by what can be read of it.
 
     Args:
         path: the database.
         alone: nobody else has it open.
+        ask: look first whether it is damaged at all.
 
     Returns:
         what was done; None where the file turns out to be sound.
@@ -50,7 +57,7 @@ def replace(path: Path, alone: bool) -> Report | None:
     """
     if not alone:
         raise StoreError("another p8 has the database open")
-    if _is_sound(path):
+    if ask and _is_sound(path):
         return None
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
@@ -79,14 +86,11 @@ def salvage(damaged: Path, target: Path) -> dict[str, int]:
         migrations.migrate(new, target)
         new.execute("PRAGMA foreign_keys = OFF")
         new.execute("BEGIN IMMEDIATE")
-        with contextlib.suppress(driver.Error):
-            old = connect(damaged, wal=False, writable=True)
-            try:
-                for table in TABLES:
-                    saved[table] = _copy(old, new, table)
-            finally:
-                old.close()
-        _mend(new)
+        with contextlib.suppress(driver.Error, OSError), _opened(damaged) as old:
+            spans: dict[int, int] = {}
+            for table in TABLES:
+                saved[table] = _copy(old, new, table, spans)
+        list_again(new)
         new.execute("DELETE FROM settings WHERE key = 'indexed'")
         new.execute("COMMIT")
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -97,35 +101,95 @@ def salvage(damaged: Path, target: Path) -> dict[str, int]:
     return saved
 
 
-def _copy(old: Any, new: Any, table: str) -> int:
-    """Copy one table from both ends, so that one bad page costs that page."""
+@contextlib.contextmanager
+def _opened(damaged: Path) -> Iterator[Any]:
+    """Lend a connection to a copy of the damaged copy; one whose definitions cannot be read gets another first page."""
+    with tempfile.TemporaryDirectory(dir=damaged.parent, prefix=".saving-") as folder:
+        copy = Path(folder) / "copy.db"
+        for suffix in ("", "-wal"):
+            if Path(f"{damaged}{suffix}").exists():
+                shutil.copyfile(f"{damaged}{suffix}", f"{copy}{suffix}")
+        db = None
+        try:
+            with contextlib.suppress(driver.Error):
+                db = connect(copy, wal=False)
+            if db is None or not rootpage.is_readable(db, TABLES):
+                if db is not None:
+                    db.close()
+                rootpage.renew(copy, TABLES)
+                db = connect(copy, wal=False)
+            db.text_factory = bytes
+            yield db
+        finally:
+            if db is not None:
+                db.close()
+
+
+def _copy(old: Any, new: Any, table: str, spans: dict[int, int]) -> int:
+    """
+    Copy what can be read of one table, so that one bad page costs that page and one bad row that row.
+
+    Args:
+        old: the damaged database; its text comes as bytes.
+        new: where to.
+        table: which.
+        spans: the streams' numbers and how many entries each has; filled from the streams themselves.
+    """
     try:
         columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
     except driver.Error:
         return 0
-    names = ", ".join(f'"{c}"' for c in columns)
-    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({','.join('?' * len(columns))})"
+    names = ", ".join(f'"{name}"' for name in columns)
+    kinds = ", ".join(f'typeof("{name}")' for name in columns)
+    count = len(columns)
+    values = [
+        f"CASE CAST(?{count + at} AS TEXT) WHEN 'text' THEN CAST(?{at} AS TEXT) ELSE ?{at} END"
+        for at in range(1, count + 1)
+    ]
+    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({', '.join(values)})"
+    sql = f"SELECT rowid, {names}, {kinds} FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
     before = new.total_changes
-    for order in ("ASC", "DESC"):
-        try:
-            for row in old.execute(f"SELECT {names} FROM {table} ORDER BY rowid {order}"):
+    for low, high in _spans(old, table, spans):
+        for row in readable(old, sql, low, high):
+            if not isinstance(row, Unreadable):
                 with contextlib.suppress(driver.Error):
-                    new.execute(insert, row)
-        except (driver.Error, UnicodeDecodeError):
-            continue
-        break
+                    new.execute(insert, row[1:])
+                    if table in {"streams", "sessions"}:
+                        num = row[1]
+                        spans[num] = max(spans.get(num, 0), row[3] if table == "streams" else UNKNOWN_ENTRIES)
     return int(new.total_changes - before)
 
 
-def _mend(new: Any) -> None:
+def _spans(old: Any, table: str, spans: dict[int, int]) -> list[tuple[int, int]]:
+    """Return the ranges of keys in which a table's rows are; narrow ones, as each may have to be looked at singly."""
+    highest = next((row[0] for row in rows(old, f"SELECT max(rowid) FROM {table}") if row[0]), None)
+    if table not in {"entries", "packed", "large"}:
+        return [(1, UNKNOWN_ROWS if highest is None else highest)]
+    last = max([*spans, 0 if highest is None else min(highest >> 32, 1 << 24)])
+    found: list[tuple[int, int]] = []
+    for num in range(1, last + 1):
+        newest = rows(
+            old, f"SELECT max(rowid) FROM {table} WHERE rowid BETWEEN ? AND ?", num << 32, (num + 1 << 32) - 1
+        )
+        upto = newest[0][0] if newest else (num << 32) + spans.get(num, UNKNOWN_ENTRIES)
+        if upto is not None:
+            found.append((num << 32, max(upto, (num << 32) + (spans.get(num, 0) if newest else 0))))
+    return found
+
+
+def list_again(db: Any) -> None:
     """Give entries without a stream or session row one, so that they can be found; never invent content."""
-    new.execute(
+    db.execute(
+        "INSERT OR IGNORE INTO streams (num, id) SELECT num, id FROM sessions"
+        " WHERE num NOT IN (SELECT num FROM streams)"
+    )
+    db.execute(
         "INSERT OR IGNORE INTO streams (num, id, entries)"
-        " SELECT id >> 32, printf('19700101-000000-%06d-0000', id >> 32), max(id & 4294967295) FROM"
+        " SELECT id >> 32, printf('19700101-000000-%06d-0000', (id >> 32) % 1000000), max(id & 4294967295) FROM"
         " (SELECT id FROM entries UNION ALL SELECT id FROM packed) WHERE id >> 32 NOT IN (SELECT num FROM streams)"
         " GROUP BY id >> 32"
     )
-    new.execute(
+    db.execute(
         "INSERT OR IGNORE INTO sessions (num, id, title, title_source, status, created, last, messages)"
         " SELECT t.num, t.id, 'saved from a damaged database', 'auto', 'abandoned', min(e.time), max(e.time),"
         " sum(e.kind = 'message') FROM streams t JOIN"

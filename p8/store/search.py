@@ -19,8 +19,9 @@ from p8.model import Hit, SessionRow, text_of, to_us
 from p8.store.fold import LARGE_BYTES
 from p8.store.pack import Codec
 from p8.store.plain import load
+from p8.store.schema import TABLES
 from p8.store.sessions import COLUMNS, SOURCE, SessionTable, _row
-from p8.store.sqlite import Readers
+from p8.store.sqlite import Readers, driver
 
 CANDIDATES = 400  #: newest hits that are read and ranked
 PHRASE_SCAN = 4000  #: newest hits of its words among which a phrase is looked for
@@ -368,14 +369,29 @@ def index_some(db: Any, codec: Codec) -> int:
     return max(looked, 1)
 
 
+def index_again(db: Any) -> None:
+    """Empty the index and have every entry indexed again, in a transaction of the caller's, by `index_some`."""
+    try:
+        db.execute("INSERT INTO search (search) VALUES ('delete-all')")
+    except driver.Error:  # too damaged even for that
+        db.execute("DROP TABLE search")
+        db.execute(next(part for part in TABLES.split(";\n") if "CREATE VIRTUAL TABLE search" in part))
+    newest = db.execute("SELECT coalesce(max(id), 0) FROM changes").fetchone()[0]
+    db.execute("INSERT OR REPLACE INTO settings VALUES ('indexed', ?)", (str(newest),))
+    for num, entries in db.execute("SELECT num, entries FROM streams ORDER BY num").fetchall():
+        spans = [(num, at, min(at + INDEX_BATCH - 1, entries)) for at in range(1, entries + 1, INDEX_BATCH)]
+        db.executemany("INSERT INTO changes (num, first, last) VALUES (?,?,?)", spans)
+
+
 def _whole(db: Any, codec: Codec, key: int, stored: Any) -> dict[str, Any]:
     from p8.store.pack import expand
 
     try:
         data = load(stored if isinstance(stored, str) else codec.unpack(stored, db))
-        if data.get("$large", 0) > LARGE_BYTES:
+        size = data.get("$large")
+        if isinstance(size, int) and size > LARGE_BYTES:
             body = db.execute("SELECT body FROM large WHERE id = ?", (key,)).fetchone()
-            data = load(expand(body[0], data["$large"]))
+            data = load(expand(body[0], size)) if body is not None else data
     except Exception:
         return {}
     return data

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import orjson
 from xxhash import xxh3_64_intdigest
 
-from p8.store.journal import Line, usage_of
+from p8.store.journal import STREAM_PATTERN, Line, usage_of
 
 DATA = b',"d":'  #: what stands before an entry's data in its line
 HEADER = 24  #: bytes of `{"h":"` + 16 digits + `",`
@@ -82,6 +82,10 @@ def read_segment(path: Path, start: int, orphan: bool, limit: int | None = None)
             if not block:
                 break
         if rest and orphan:
+            last = parse(rest, path.name, at, at + len(rest))
+            if isinstance(last, Line):  # whole but for its end
+                yield last
+                return
             yield Damage(path.name, at, rest, "torn: the process died, or the disk was full, while writing it")
 
 
@@ -90,7 +94,8 @@ def parse(line: bytes, segment: str, begin: int, end: int) -> Line | Damage:
     try:
         entry = orjson.loads(line)
         stream, seq, time_us, kind, data = entry["s"], entry["q"], entry["t"], entry["k"], entry["d"]
-        if not (isinstance(seq, int) and isinstance(time_us, int) and isinstance(data, dict)):
+        named = isinstance(stream, str) and STREAM_PATTERN.fullmatch(stream)
+        if not (named and isinstance(seq, int) and isinstance(time_us, int) and isinstance(data, dict)):
             return Damage(segment, begin, line, "not an entry")
         role = data.get("role", "") if kind == "message" else ""
         usage = usage_of(data)

@@ -329,10 +329,12 @@ class SessionTable:
         try:
             text = stored if isinstance(stored, str) else self._codec.unpack(stored, db)
             data = load(text)
-            size = data.pop("$large", None)
-            if size is not None and whole:
+            size = None
+            if text.startswith('{"$large":'):  # unless it is somebody's own word
                 body = db.execute("SELECT body FROM large WHERE id = ?", (key,)).fetchone()
-                data, size = load(expand(body[0], size)), None
+                size = data.pop("$large") if body is not None else None
+                if size is not None and whole:
+                    data, size = load(expand(body[0], size)), None
         except (StoreError, TypeError) as error:
             data, size = {"role": role, "content": f"[this entry is damaged: {error}]", "damaged": True}, None
         return Entry(stream, seq, time_us, kind, data, size is not None)

@@ -91,6 +91,9 @@ def connect(path: Path, *, wal: bool, writable: bool = True, busy_s: float = 5.0
             db.execute("PRAGMA journal_size_limit = 67108864")
         else:
             db.execute("PRAGMA query_only = ON")
+    except UnicodeDecodeError as error:  # what it says of the schema is no text
+        db.close()
+        raise driver.DatabaseError("database disk image is malformed (its schema is no text)") from error
     except BaseException:
         db.close()
         raise

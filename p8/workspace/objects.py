@@ -94,7 +94,7 @@ class Objects:
         (building / "config").write_text(CONFIG)
         (building / "HEAD").write_text("ref: refs/heads/none\n")
         (building / "info" / "attributes").write_text("* -text -eol -filter -ident -working-tree-encoding\n")
-        os.sync()  # a repository of which a part is missing after a power cut would be worse than none
+        _sync_tree(building)  # a repository of which a part is missing after a power cut would be worse than none
         try:
             building.rename(self.folder)
         except OSError as error:
@@ -406,6 +406,15 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(fresh, path)
     sync_folder(path.parent)
+
+
+def _sync_tree(top: Path) -> None:
+    """Make a new repository durable; objects that were linked in are durable, their names here are not yet."""
+    for name in ("config", "HEAD", "info/attributes"):
+        with (top / name).open("rb") as file:
+            os.fsync(file.fileno())
+    for folder, _, _ in os.walk(top, topdown=False):
+        sync_folder(Path(folder))
 
 
 def sync_folder(folder: Path) -> None:

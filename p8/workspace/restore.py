@@ -27,6 +27,7 @@ FOREIGN = "changed since by something else than P8"
 UNSEEN = "P8 has never kept it"
 GONE_ON = "is not as it was planned"
 READ_LIMIT = 1 << 40
+SYNCED_SINGLY = 200  #: paths; syncing more of them one by one takes longer than syncing everything
 
 
 class Action(NamedTuple):
@@ -243,7 +244,24 @@ class Restore:
                     record.skipped.append(action._replace(what=SKIP, reason=_plainly(error, said)))
         gone = {skipped.path for skipped in record.skipped}
         record.actions = [action for action in actions if action.path not in gone]
-        os.sync()
+        self._sync(record.actions)
+
+    def _sync(self, actions: list[Action]) -> None:
+        """Make what was done durable: path by path, or all at once where there are many."""
+        if len(actions) > SYNCED_SINGLY:
+            os.sync()
+            return
+        for action in actions:
+            with contextlib.suppress(OSError):
+                parent, name = open_parent(self._root, action.path)
+                try:
+                    os.fsync(parent)
+                    if stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+                        os.fsync(descriptor)
+                        os.close(descriptor)
+                finally:
+                    os.close(parent)
 
     def _clean(self, mark: str, actions: list[Action]) -> None:
         """Delete what this restore was just writing when it was killed."""

@@ -279,6 +279,10 @@ class Snapshots:
         fresh.write_text(f"{commit} {top.hex()}\n")
         fresh.replace(fresh.with_suffix(""))
 
+    def forget(self) -> None:
+        """Look at everything anew the next time."""
+        self._memory.clear()
+
     @property
     def last(self) -> str | None:
         """Return the newest snapshot of this tree, where there is one."""
@@ -375,65 +379,6 @@ class Snapshots:
         """Return a file's content. Raises WorkspaceError where it is gone or damaged."""
         with self.objects.reader() as reader:
             return reader.read(state.oid)
-
-    # keeping it small, and whole
-
-    def all(self) -> list[tuple[str, float]]:
-        """Return (snapshot, when it was taken in seconds since 1970) of the whole store, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        found = ((name, (self.folder / "refs" / "p8" / name).stat().st_mtime) for name, _ in self.objects.refs())
-        return sorted(found, key=lambda pair: pair[1])
-
-    def size_bytes(self) -> int:
-        """Return what the store takes beyond what it shares with the project's repository."""
-        total = 0
-        for path in self.folder.rglob("*"):
-            with contextlib.suppress(OSError):
-                state = path.lstat()
-                total += state.st_size if state.st_nlink == 1 and stat.S_ISREG(state.st_mode) else 0
-        return total
-
-    def drop(self, snapshots: Collection[str]) -> int:
-        """
-        Delete snapshots and what only they held; return how many bytes became free.
-
-        Who calls says which may go: nothing here knows what refers to them.
-
-        Raises:
-            WorkspaceError: the store is busy, or git failed; nothing that stays is touched either way.
-        """
-        if not self.folder.is_dir():
-            return 0
-        before = self.size_bytes()
-        with self.locked():
-            gone = [name for name, _ in self.objects.refs() if name in set(snapshots)]
-            if not gone:
-                return 0
-            for name in gone:
-                (self.folder / "refs" / "p8" / name).unlink(missing_ok=True)
-            for seen in (self.folder / "p8").glob("*.seen"):
-                seen.unlink(missing_ok=True)  # it names objects that may be gone now
-            self.objects.close()
-            self.objects.git("repack", "-a", "-d", "-q", "--no-write-bitmap-index", timeout_s=600)
-            self.objects.git("prune", "--expire=now", timeout_s=600)
-        return max(before - self.size_bytes(), 0)
-
-    def verify(self) -> list[str]:
-        """Return what is damaged, a line each: every object is read and compared with its name."""
-        if not self.folder.is_dir():
-            return []
-        problems = []
-        try:
-            self.objects.git("fsck", "--full", "--no-dangling", "--no-reflogs", "--no-progress", timeout_s=600)
-        except WorkspaceError as error:
-            problems.append(error.message)
-        for name, commit in self.objects.refs():
-            try:
-                self.objects.git("rev-list", "--objects", "--quiet", commit, timeout_s=120)
-            except WorkspaceError as error:
-                problems.append(f"snapshot {name[:12]}: {error.message}")
-        return problems
 
 
 class _Trees:
@@ -558,6 +503,7 @@ def too_much(root: Path, home: Path) -> str:
     if real == person or real in person.parents:
         return "this is a home directory, or holds one"
     place = Path(os.path.realpath(home))
-    if real == place or place in real.parents:
+    hosts = place / "workspaces"
+    if real in {place, hosts} or (place in real.parents and hosts not in real.parents):
         return "this is P8's own home"
     return ""

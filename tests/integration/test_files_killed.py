@@ -15,6 +15,7 @@ import pytest
 from p8.errors import NotFound
 from p8.workspace.restore import Restore
 from p8.workspace.snapshots import Snapshots
+from p8.workspace.upkeep import Upkeep
 from support.histories import git, git_hash
 
 KILLS = int(os.environ.get("P8_FILE_KILLS", "15"))  # a release runs 200
@@ -90,7 +91,7 @@ def test_killed_while_keeping(tmp_path: Path) -> None:
         assert left_over(store) == []
         assert git_hash(root) == before
     assert torn > 0, "no kill fell into a snapshot: this test proves nothing"
-    assert Snapshots(store, root).verify() == []
+    assert Upkeep(Snapshots(store, root)).verify() == []
 
 
 @pytest.mark.parametrize("way", ["resume", "undo"])

@@ -19,6 +19,7 @@ from p8.workspace import git
 from p8.workspace.restore import Restore
 from p8.workspace.snapshots import Snapshots
 from support.repos import Repo, make_repo
+from support.terminal import Terminal
 
 STATUS = ("status",)
 
@@ -251,3 +252,45 @@ def plant_again(trap: Trap, plant: Callable[[Trap], None]) -> None:
     """Let the control's traces not protect: git has noted in the index what it has compared."""
     if plant in {hook_of_the_index, hooks_elsewhere}:
         os.utime(trap.repo.root / "a.txt", (2, 2))
+
+
+EVERY_COMMAND = (
+    "/session info", "/session status", "/checkpoint first", "!true", "/checkpoint second", "/checkpoint list",
+    "/checkpoint show last", "/checkpoint diff first second", "/checkpoint restore first --everything --yes",
+    "/checkpoint undo", "/session fork", "/session list", "/search hello", "/history", "/project list", "/doctor",
+    "/export --format md -o PLACE/out.md", "/export --format html -o PLACE/out.html", "/settings", "/agent list",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "plant", [fsmonitor, filter_clean, filter_process, filter_included_if], ids=lambda p: p.__name__
+)
+def test_no_command_of_the_repl_runs_anything(
+    trap: Trap, plant: Callable[[Trap], None], home: Path, tmp_path: Path
+) -> None:
+    plant(trap)
+    subprocess.run(["git", "status"], cwd=trap.repo.root, capture_output=True, check=False, timeout=20)
+    assert trap.tripped(), "the control, plain `git status`, must trip it"
+    plant_again(trap, plant)
+    one = Terminal(home, trap.repo.root, rows=50)
+    try:
+        one.wait("›")
+        one.line("hello", "You said: hello")
+        assert not trap.tripped(), "start"
+        for command in EVERY_COMMAND:
+            trap.disturb()
+            one.line(command.replace("PLACE", str(tmp_path)))
+            one.pump(1.2)
+            assert not trap.tripped(), command
+        one.line("/quit", "Saved")
+        one.end()
+    finally:
+        one.close()
+    assert not trap.tripped(), "leaving"
+    two = Terminal(home, trap.repo.root, "-c")
+    try:
+        two.wait("hello")
+        two.pump(1.0)
+    finally:
+        two.close()
+    assert not trap.tripped(), "resuming"

@@ -196,7 +196,7 @@ def test_rename_pin_trash_and_undo_in_the_picker(terminals, home: Path, director
     one.wait("renamed")
     one.wait("★ ● better name")
     one.send("\x1a")
-    one.wait("taken back")
+    one.wait("Taken back")
     one.send("\x1b")
     one.wait("make a session")
 

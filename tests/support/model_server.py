@@ -1,6 +1,7 @@
-"""A model on loopback for real agents: Anthropic's messages and OpenAI's responses, streamed.
+"""A model on loopback, or on a unix socket, for real agents: Anthropic's messages and OpenAI's responses, streamed.
 
-It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that, `recall`
+It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that,
+`run LINE` Codex's own for that, `recall`
 says which of the person's words it was sent, anything else is echoed. `asked` keeps the requests.
 """
 
@@ -9,13 +10,17 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 CREATE = re.compile(r"create (\S+): (.*)")
+RUN = re.compile(r"run (.*)")
 USAGE = {"input_tokens": 11, "output_tokens": 7}
 
 
@@ -24,11 +29,21 @@ class ModelServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, path: Path | None = None) -> None:
+        if path is not None:
+            self.address_family = socket.AF_UNIX
+        super().__init__(("127.0.0.1", 0) if path is None else str(path), Handler)  # type: ignore[arg-type]
+        if path is not None:
+            path.chmod(0o666)
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.keys: list[str] = []
         self.numbers = itertools.count(1)
+
+    def server_bind(self) -> None:
+        """Bind; the library's own asks for the name of the address."""
+        socketserver.TCPServer.server_bind(self)
+        if self.address_family != socket.AF_UNIX:
+            self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     @property
     def address(self) -> str:
@@ -149,11 +164,17 @@ def openai(server: ModelServer, body: dict[str, Any]) -> Iterator[dict[str, Any]
         elif str(item.get("type")).endswith("_call_output"):
             result = json.dumps(item.get("output"))
     wanted = CREATE.fullmatch(texts[-1].strip()) if texts else None
+    ran = RUN.fullmatch(texts[-1].strip()) if texts else None
     answer = f"resp_{next(server.numbers)}"
     yield {"type": "response.created", "response": {"id": answer, "status": "in_progress", "output": []}}
     if wanted and not result:
         patch = f"*** Begin Patch\n*** Add File: {wanted[1]}\n+{wanted[2]}\n*** End Patch"
         item = tool_call(body, patch, f"call_{next(server.numbers):04}")
+    elif ran and not result:
+        # As Codex's own models do where they are told that its sandbox does not work.
+        told = "require_escalated" in json.dumps([i for i in body["input"] if i.get("role") == "developer"])
+        more = {"sandbox_permissions": "require_escalated", "justification": "as told"} if told else {}
+        item = command_call(body, ran[1], f"call_{next(server.numbers):04}", **more)
     else:
         said = f"The tool said: {result}" if result else reply(texts)
         item = {
@@ -179,9 +200,14 @@ def tool_call(body: dict[str, Any], patch: str, call: str) -> dict[str, Any]:
     tools = {tool.get("name"): tool for tool in body.get("tools", ())}
     if tools.get("apply_patch", {}).get("type") == "custom":
         return {"type": "custom_tool_call", "id": f"ctc_{call}", "call_id": call, "name": "apply_patch", "input": patch}
-    command = f"apply_patch <<'EOF'\n{patch}\nEOF"
+    return command_call(body, f"apply_patch <<'EOF'\n{patch}\nEOF", call)
+
+
+def command_call(body: dict[str, Any], command: str, call: str, **more: str) -> dict[str, Any]:
+    """The call of whichever tool the agent has for commands."""
+    tools = {tool.get("name"): tool for tool in body.get("tools", ())}
     if "exec_command" in tools:
-        name, given = "exec_command", {"cmd": command}
+        name, given = "exec_command", {"cmd": command, **more}
     else:
         name = "shell_command" if "shell_command" in tools else "shell"
         given = {"command": command if name == "shell_command" else ["bash", "-lc", command]}
@@ -191,9 +217,9 @@ def tool_call(body: dict[str, Any], patch: str, call: str) -> dict[str, Any]:
 
 
 @contextmanager
-def model_server() -> Iterator[ModelServer]:
-    """Run a server while the block lasts."""
-    server = ModelServer()
+def model_server(path: Path | None = None) -> Iterator[ModelServer]:
+    """Run a server while the block lasts, on a unix socket where one is named."""
+    server = ModelServer(path)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

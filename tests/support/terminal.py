@@ -41,7 +41,7 @@ class Terminal:
         self.raw = ""
         variables = {
             "PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "P8_HOME": str(home), "TERM": "xterm-256color",
-            "LANG": "C.UTF-8", "PYTHONPATH": str(Path(__file__).parents[1]), **env,
+            "LANG": "C.UTF-8", "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])), **env,
         }  # fmt: skip
         self.process = pexpect.spawn(
             command[0], [*command[1:], *args], cwd=str(directory), env=variables, dimensions=(rows, columns),

@@ -31,11 +31,13 @@ VENDORS = {
     "pydantic": ("p8.assistants", "p8.server"), "starlette": "p8.server", "uvicorn": "p8.server", "mcp": "p8.server",
     "websockets": "p8.server",
     "docker": "p8.containers", "yaml": "p8.containers",
+    "markdown_it": "p8.formats", "pygments": "p8.formats", "detect_secrets": "p8.formats",
+    "bpe_openai": "p8.assistants",
 }  # fmt: skip
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
 LAZY = {
-    "rich", "git", "llm", "xllamacpp", "docker", "yaml", "zstandard", "sqlite_utils", "acp", "pydantic", "starlette",
-    "uvicorn", "mcp", "websockets",
+    "rich", "git", "llm", "xllamacpp", "docker", "yaml", "zstandard", "sqlite_utils", "acp", "pydantic", "markdown_it",
+    "pygments", "detect_secrets", "bpe_openai", "starlette", "uvicorn", "mcp", "websockets",
 }  # fmt: skip
 #: rooms that are themselves imported only when they are used
 LATE = "p8.server."

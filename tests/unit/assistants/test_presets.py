@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p8.assistants.agents import PRESETS, Agents
+from p8.assistants.agents import PRESETS, Agents, Place, Places
 from p8.assistants.catalog import Catalog
 from p8.config import inherited, load_config
 from p8.errors import AssistantError, ConfigError, NotFound
@@ -34,8 +34,20 @@ def program(folder: Path, name: str, package: str = "", version: str = "") -> Pa
     return folder / name
 
 
-def agents(settings: dict | None = None, directory: Path = Path("/project")) -> Agents:
-    return Agents(settings or {}, lambda: directory)
+def agents(settings: dict | None = None, places: Places | None = None, unasked: bool = False) -> Agents:
+    return Agents(settings or {}, lambda: Path("/project"), places, unasked)
+
+
+class Box:
+    """A container that has every program."""
+
+    def now(self, program: str) -> Place | None:
+        return Place(("docker", "exec", "-i", "box"), "/workspace", "container box")
+
+    settled = now
+
+    def prepare(self, program: str) -> None:
+        raise AssertionError
 
 
 def test_each_preset_names_a_package_and_one_exact_version() -> None:
@@ -86,17 +98,30 @@ def test_no_key_reaches_an_agent_that_is_not_named(bin_: Path, monkeypatch: pyte
 def test_in_a_container_it_gets_what_is_named_and_what_the_container_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret-value")
     monkeypatch.setenv("DOCKER_HOST", "unix:///x")
-    known = agents({"codex": {"pass": ["OPENAI_API_KEY"]}})
-    known.elsewhere = lambda: (("docker", "exec", "-i", "box"), "/workspace")
+    known = agents({"codex": {"pass": ["OPENAI_API_KEY"]}}, Box())
     launch = known.launch("codex")
 
     assert launch.argv == (
-        "docker", "exec", "-i", "-e", "INITIAL_AGENT_MODE", "-e", "OPENAI_API_KEY", "box", "codex-acp"
+        "docker", "exec", "-i", "-e", "INITIAL_AGENT_MODE", "-e", "CODEX_CONFIG", "-e", "OPENAI_API_KEY", "box",
+        "codex-acp",
     )  # fmt: skip
     assert launch.env["DOCKER_HOST"] == "unix:///x"
-    assert launch.env["INITIAL_AGENT_MODE"] == "agent-full-access"
+    assert launch.env["INITIAL_AGENT_MODE"] == "read-only"
+    assert launch.note == "codex works in container box."
     assert (launch.cwd, launch.outside) == ("/workspace", True)
     assert all(info.ready for info in known.infos())
+
+
+def test_in_a_container_codex_asks_unless_the_settings_allow_or_say_otherwise() -> None:
+    given = {"INITIAL_AGENT_MODE": "workspace-write", "CODEX_CONFIG": '{"model": "m"}'}
+    own = {"codex": {"env": given}}
+    config = json.loads(agents(own, Box()).launch("codex").env["CODEX_CONFIG"])
+
+    assert agents({}, Box(), unasked=True).launch("codex").env["INITIAL_AGENT_MODE"] == "agent-full-access"
+    assert agents(own, Box()).launch("codex").env["INITIAL_AGENT_MODE"] == "workspace-write"
+    assert config["model"] == "m"
+    assert "require_escalated" in config["developer_instructions"]
+    assert "CODEX_CONFIG" not in agents().get("codex").env
 
 
 def test_an_agent_of_ones_own_needs_a_command_only() -> None:

@@ -95,6 +95,27 @@ def test_two_writers_never_interleave(manager: SessionManager, home: Path) -> No
     thief.close()
 
 
+def test_a_writer_put_aside_stays_aside(manager: SessionManager, home: Path) -> None:
+    session = manager.start_session("demo")
+    manager.record_message({"role": "user", "content": "before"})
+    thief = other(home)
+    thief.resume_session(session.session_id, take_over=True)
+    for number in range(4):  # more than the thief has written when it folds them
+        manager.record_message({"role": "user", "content": f"old {number}"})
+    thief.record_message({"role": "user", "content": "new"})
+    thief.store.drain()
+    for number in range(4, 7):
+        manager.record_message({"role": "user", "content": f"old {number}"})
+    manager.store.drain()
+    thief.store.drain()
+    branches = thief.store.sessions.children(session.session_id)
+
+    assert texts(thief, session.session_id) == ["before", "new"]
+    assert [texts(thief, row.id) for row in branches] == [["before", *(f"old {n}" for n in range(7))]]
+    assert thief.store.read("SELECT count(*) FROM damage") == [(0,)]
+    thief.close()
+
+
 def test_threads_record_without_holes(manager: SessionManager) -> None:
     session = manager.start_session("demo")
 

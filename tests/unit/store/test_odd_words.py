@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +76,35 @@ def test_odd_words_are_looked_for(manager: SessionManager) -> None:
         table.resolve("\udcff")
     with pytest.raises(NotFound):
         table.get("\udcff")
+
+
+ODD = (
+    {"what": ["list"]}, {"what": None, "set": None}, {"what": "started", "set": {"created": 2**80}}, {"about": 5},
+    {"what": "started", "lease": {"owner": "x"}}, {"what": "forked", "lease": {"owner": 2**90, "pid": []}},
+    {"lease": "released", "owner": {"a": 1}}, {"set": {"title": 2**80, "pinned": 2**70}}, {"set": {"trashed": 2**90}},
+    {"set": {"status": 2**99, "tags": 2**80, "fork_seq": "x", "parent": 7}}, {"set": [1]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_what_cannot_be_said_of_a_session_stops_nothing(store: PersistenceManager, odd: dict[str, Any]) -> None:
+    manager = SessionManager(store)
+    session = manager.start_session("p")
+    store.record(session.session_id, "session", odd)
+    manager.record_message({"role": "user", "content": "after"})
+
+    assert store.drain()
+    assert [e.text for e in store.sessions.entries(session.session_id, kinds=("message",))] == ["after"]
+    assert store.sessions.get(session.session_id).messages == 1
+
+
+@pytest.mark.parametrize("size", [5, 10**9, "x", None])
+def test_a_message_may_use_our_own_word(store: PersistenceManager, size: object) -> None:
+    manager = SessionManager(store)
+    session = manager.start_session("p")
+    manager.record_message({"$large": size, "role": "user", "content": "kept whole"})
+    store.drain()
+    for whole in (True, False):
+        entry = store.sessions.entries(session.session_id, kinds=("message",), whole=whole)[0]
+        assert entry.data["$large"] == size
+        assert entry.text == "kept whole"

@@ -142,6 +142,7 @@ def test_nothing_is_written_through_a_link(root: Path, snapshots: Snapshots, tmp
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "f").write_text("not yours")
+    (outside / "f").chmod(0o644)
     (root / "sub" / "f").unlink()
     (root / "sub").rmdir()
     (root / "sub").symlink_to(outside)

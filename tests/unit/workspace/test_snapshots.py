@@ -13,6 +13,7 @@ import pytest
 from p8.errors import NotFound, WorkspaceError
 from p8.workspace.scan import Limits
 from p8.workspace.snapshots import Snapshots, too_much
+from p8.workspace.upkeep import Upkeep
 from support.histories import git, git_hash
 
 
@@ -53,7 +54,7 @@ def test_git_finds_nothing_wrong_with_what_was_written(root: Path, snapshots: Sn
     (root / "sub" / "f").write_text("2")
     second = snapshots.take()
 
-    assert snapshots.verify() == []
+    assert Upkeep(snapshots).verify() == []
     out = git(
         snapshots.folder, "--git-dir", str(snapshots.folder), "ls-tree", "-r", "--name-only", f"{second.id}:files"
     )
@@ -74,10 +75,10 @@ def test_a_store_begins_with_the_objects_of_the_repository(tmp_path: Path, root:
 
     assert taken.written_bytes < 2000  # the manifest and a tree or two
     assert len(snapshots.files(taken.id)) == 30
-    assert snapshots.size_bytes() < 20_000
+    assert Upkeep(snapshots).size_bytes() < 20_000
     assert git_hash(root) == before
     shutil.rmtree(root / ".git")  # the store does not depend on it
-    assert snapshots.verify() == []
+    assert Upkeep(snapshots).verify() == []
 
 
 def test_attributes_filters_and_hooks_have_no_say(tmp_path: Path, root: Path) -> None:
@@ -201,10 +202,10 @@ def test_dropping_frees_and_touches_nothing_else(root: Path, snapshots: Snapshot
         (root / "f").write_bytes(os.urandom(200_000))
         ids.append(snapshots.take().id)
     content = (root / "f").read_bytes()
-    freed = snapshots.drop(ids[:3])
+    freed = Upkeep(snapshots).drop(ids[:3])
 
     assert freed > 500_000
-    assert snapshots.verify() == []
+    assert Upkeep(snapshots).verify() == []
     assert snapshots.read(snapshots.files(ids[3])["f"]) == content
     with pytest.raises(NotFound):
         snapshots.files(ids[0])
@@ -221,7 +222,7 @@ def test_a_flipped_bit_is_found(root: Path, snapshots: Snapshots) -> None:
     raw[len(raw) // 2] ^= 4
     pack.write_bytes(raw)
 
-    assert snapshots.verify()
+    assert Upkeep(snapshots).verify()
     with pytest.raises((WorkspaceError, NotFound)):
         snapshots.read(snapshots.files(taken.id)["f"])
 

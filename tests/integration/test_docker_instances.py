@@ -1,0 +1,277 @@
+"""Ten instances at once on a real engine, among other people's containers; what is seen from inside; limits."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from p8.app import App
+from p8.containers.watch import Target, probe
+from p8.core.roster import InstanceStatus
+from p8.errors import Conflict, ContainerError
+from support.engine import IMAGE, client, inside, session_image, tidy_app, until
+
+COUNT = 10
+FORKS = """
+import os, time
+n = 0
+try:
+    while n < 100:
+        if os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
+        n += 1
+except OSError:
+    print(n)
+"""
+DECOYS = 50
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory) -> str:
+    return session_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture
+def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
+    with tidy_app(home, tmp_path / "project") as made:
+        yield made
+
+
+@pytest.fixture
+def decoys(app: App) -> Iterator[list]:
+    """Other people's containers, named and labelled as much like P8's as can be."""
+    engine, made = client(), []
+    own = app.runtime.installation
+    for n in range(DECOYS):
+        labels = {
+            "p8.managed": "1",
+            "p8.instance": f"i{n % COUNT}-shell",
+            "p8.installation": own[:-1] + "x",
+            "p8.port": "9001",
+        }
+        labels |= {"p8.session": "s"} if n % 2 else {}
+        name = f"p8-{own[:6]}-i{n}-shell" if n < COUNT // 2 else f"p8-{own[:6]}-i{n % COUNT}-shell-{n}"
+        one = engine.containers.create(
+            IMAGE, ["sleep", "600"], name=name, labels=labels if n % 5 else {}, network_mode="none"
+        )
+        if n % 10 == 0:
+            one.start()
+        made.append(one)
+    yield made
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: one.remove(force=True), made))
+    engine.close()
+
+
+def bare_runs(pool: ThreadPoolExecutor) -> list[float]:
+    """How long it takes to start ten without P8."""
+
+    def run(_n: int) -> tuple[float, str]:
+        begun = time.monotonic()
+        made = subprocess.run(["docker", "run", "-d", IMAGE], capture_output=True, text=True, check=True).stdout.strip()
+        return time.monotonic() - begun, made
+
+    done = list(pool.map(run, range(COUNT)))
+    subprocess.run(["docker", "rm", "-f", *(name for _, name in done)], capture_output=True, check=True)
+    return [seconds for seconds, _ in done]
+
+
+def timed_start(app: App, n: int) -> float:
+    begun = time.monotonic()
+    app.instances.start(f"i{n}", app.directory, "shell", wait_s=0)
+    return time.monotonic() - begun
+
+
+@pytest.mark.timeout(300)
+def test_ten_together_among_fifty_decoys(app: App, decoys: list, capsys) -> None:
+    app.instances.start("warm", app.directory, "shell")  # connections and the network are made once
+    app.instances.remove("warm-shell")
+    with ThreadPoolExecutor(COUNT) as pool:
+        before = bare_runs(pool)
+        took = list(pool.map(lambda n: timed_start(app, n), range(COUNT)))
+        after = bare_runs(pool)
+    roster = app.instances.roster
+    until(lambda: all(app.instances.check(one.id).healthy for one in roster.all()), 30, "ten healthy instances")
+    found = roster.all()
+
+    assert [one.status for one in found] == [InstanceStatus.RUNNING] * COUNT
+    assert len({one.port for one in found}) == COUNT
+    assert len({one.container for one in found}) == COUNT
+    floor = max(statistics.median(before), statistics.median(after))
+    middle, slowest = statistics.median(took), max(*before, *after)
+    with capsys.disabled():
+        print(f"\nstarts: median {middle:.2f} s, slowest {max(took):.2f} s; docker run {floor:.2f} s, {slowest:.2f} s")
+    assert middle <= floor * 1.5
+    assert middle < floor + 2.0
+    with pytest.raises(Conflict, match="max_instances"):
+        app.instances.start("eleventh", app.directory, "shell", wait_s=0)
+
+    app.instances.reconcile()
+    with ThreadPoolExecutor(COUNT) as pool:
+        list(pool.map(lambda one: app.instances.stop(one.id), found))
+    app.instances.reconcile()
+    assert app.runtime.list() == []
+    assert app.store.ports.all() == {}
+    for number, decoy in enumerate(decoys):
+        decoy.reload()
+        assert decoy.status == ("running" if number % 10 == 0 else "created")
+
+
+def test_the_registry_is_made_again_after_the_database_is_lost(app: App, home: Path, tmp_path: Path) -> None:
+    one = app.instances.start("a", app.directory, "shell").instance
+    app.store.instances.remove(one.id)
+
+    assert app.instances.reconcile() == ["adopted a-shell, found running"]
+    assert app.instances.roster.get(one.id).container == one.container
+    assert app.instances.check(one.id).healthy
+
+
+def test_a_port_that_somebody_takes_is_got_round(app: App, home: Path) -> None:
+    (home / "configs").mkdir(parents=True, exist_ok=True)
+    first = app.instances.start("a", app.directory, "shell").instance.port
+    app.instances.stop("a-shell")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", first))
+        other.listen()
+        second = app.instances.start("a", app.directory, "shell").instance.port
+
+    assert second != first
+
+
+def test_a_port_the_engine_refuses_is_given_up_for_the_next(app: App, monkeypatch) -> None:
+    from p8.core import instances
+
+    monkeypatch.setattr(instances, "is_free", lambda _port: True)  # the moment between the look and the start
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        app.instances.start("a", app.directory, "shell", wait_s=0)
+        app.instances.stop("a-shell")
+        app.instances.files.set(app.instances.roster.get("a-shell"), "shell", "networking.preferred_port", str(taken))
+        started = app.instances.start("a", app.directory, "shell", wait_s=0).instance
+
+    assert started.port != taken
+    assert len(app.runtime.list()) == 1
+
+
+def test_a_program_that_ends_at_once_is_told_with_its_last_words(app: App, home: Path) -> None:
+    app.store.start()
+    (home / "configs" / "a-shell.yml").write_text('command: ["sh", "-c", "echo no licence found; exit 3"]\n')
+    with pytest.raises(ContainerError) as error:
+        app.instances.start("a", app.directory, "shell")
+
+    assert "status 3" in error.value.message
+    assert "no licence found" in error.value.message
+    assert app.instances.roster.get("a-shell").status is InstanceStatus.ERROR
+
+
+# what is seen from inside
+
+
+def test_inside_there_is_nothing_but_the_project(app: App) -> None:
+    hooks = app.directory / ".git" / "hooks"
+    hooks.mkdir(parents=True)
+    (app.directory / ".git" / "config").write_text("[core]\n")
+    (app.directory / "mine.txt").write_text("x")
+    one = app.instances.start("project", app.directory, "shell").instance
+    status, _ = inside(app, one.id, "cat", "/proc/self/status")
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+
+    assert {facts[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")} == {"0" * 16}
+    assert facts["NoNewPrivs"] == "1"
+    assert facts["Seccomp"] == "2"
+    owner = app.directory.stat()
+    assert inside(app, one.id, "sh", "-c", "id -u; id -g; pwd")[0].split() == [
+        str(owner.st_uid), str(owner.st_gid), "/app/project",
+    ]  # fmt: skip
+    for path in ("/x", "/usr/x", "/etc/passwd", "/app/project/.git/hooks/pre-commit", "/app/project/.git/config"):
+        said, code = inside(app, one.id, "sh", "-c", f"echo x >> {path}")
+        assert code != 0, (path, said)
+    assert inside(app, one.id, "sh", "-c", "echo y > /app/project/new && cat /app/project/mine.txt")[0] == "x"
+    assert (app.directory / "new").read_text() == "y\n"
+    assert (app.directory / "new").stat().st_uid == owner.st_uid
+    found, _ = inside(
+        app, one.id, "find", "/", "-xdev", "-name", "*.sock", "-o", "-name", "p8.db", "-o", "-name", "journal"
+    )
+    assert "docker" not in found
+    assert "p8.db" not in found
+    mounts, _ = inside(app, one.id, "cat", "/proc/mounts")
+    assert str(Path.home()) not in {line.split()[1] for line in mounts.splitlines()}
+    assert "noexec" in next(line for line in mounts.splitlines() if " /tmp " in line)
+
+
+def test_the_port_is_published_on_loopback_only(app: App) -> None:
+    one = app.instances.start("project", app.directory, "shell").instance
+    bound = client().api.inspect_container(one.container)["NetworkSettings"]["Ports"]
+
+    assert [b["HostIp"] for bindings in bound.values() for b in bindings] == ["127.0.0.1"]
+    with socket.create_connection(("127.0.0.1", one.port), 5) as talk:
+        talk.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b""
+        while block := talk.recv(4096):
+            answer += block
+    assert b'"instance": "project-shell"' in answer
+
+
+def test_two_instances_cannot_reach_each_other(app: App) -> None:
+    one = app.instances.start("a", app.directory, "shell").instance
+    two = app.instances.start("b", app.directory, "shell").instance
+    address = app.runtime.inspect(two.container).address
+    script = f"import socket; socket.create_connection(('{address}', {two.port}), 3)"
+    said, code = inside(app, one.id, "python3", "-c", script)
+
+    assert code != 0, said
+    assert address
+
+
+def test_limits_hold(app: App, home: Path) -> None:
+    app.store.start()
+    (home / "configs" / "a-shell.yml").write_text("resources: {memory: 128Mi, cpu: 250m, pids: 40}\n")
+    one = app.instances.start("a", app.directory, "shell").instance
+    said, code = inside(app, one.id, "python3", "-c", "x = bytearray(400 << 20); print(len(x))")
+    assert code == 137, said
+    channel = app.instances.open(one.id, ("sh", "-c", "while :; do :; done"))
+    samples = app.runtime.samples(one.container)
+    used = [next(samples).cpu_percent for _ in range(4)][1:]
+    samples.close()
+    channel.end()
+
+    assert statistics.mean(used) == pytest.approx(25, abs=8)
+    said, _ = inside(app, one.id, "python3", "-c", FORKS)
+    assert 20 < int(said) < 40
+    assert app.instances.check(one.id).is_up
+
+
+def test_the_home_and_the_engine_are_never_mounted(app: App, tmp_path: Path) -> None:
+    for number, directory in enumerate((Path.home(), Path("/"), Path("/run"), app.config.home)):
+        with pytest.raises(ContainerError, match="is not mounted"):
+            app.instances.start("a", directory, "shell", instance_id=f"x{number}-shell")
+    assert app.runtime.list() == []
+
+
+def test_a_container_that_is_not_p8s_is_never_touched(app: App) -> None:
+    other = client().containers.run(IMAGE, ["sleep", "600"], detach=True, network_mode="none")
+    try:
+        for verb in ("stop", "kill", "remove"):
+            app.runtime.act(other.id, verb)  # to P8 it does not exist
+        for verb in ("pause", "restart", "start"):
+            with pytest.raises(ContainerError):
+                app.runtime.act(other.id, verb)
+        with pytest.raises(ContainerError):
+            app.runtime.open(other.id, ["true"])
+        assert app.runtime.inspect(other.id) is None
+        assert probe(app.runtime, Target("x", other.id)).reasons == ("its container is gone",)
+        other.reload()
+        assert other.status == "running"
+    finally:
+        other.remove(force=True)
