@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _ID = r"[0-9]{8}-[0-9]{6}-[0-9]{6}-[0-9a-f]{4}(~[A-Za-z0-9_-]{1,40})?"
 ID = f"^{_ID}$"
 PLACE = rf"^$|^({_ID}:)?[0-9]{{1,9}}$"
 CURSOR = r"^[0-9]{1,18}\.[0-9]{1,10}$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+
+
+def _whole(value: Any) -> Any:
+    """Return 3 for 3.0: to JSON Schema both are integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class Given(BaseModel):
@@ -344,7 +352,7 @@ class ProjectAsked(Given):
 class ExtendAsked(Given):
     """For how long."""
 
-    days: int = Field(0, ge=0, le=3650)
+    days: Whole = Field(0, ge=0, le=3650)
 
 
 class ActionAsked(Given):
