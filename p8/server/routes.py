@@ -159,7 +159,7 @@ def _health(call: Call, _v: Values) -> Any:
 
 def _do(call: Call, v: Values) -> Any:
     words = [f"{name}={value}" for name, value in v["values"].items()]
-    return call("do", action=v["id"], values=words, show=v["show"]).data
+    return call("do", action=v["id"], values=words, show=True).data
 
 
 def _is_ok(_call: Call, _v: Values) -> Any:
@@ -251,8 +251,8 @@ PROJECTS = (
           lambda call, v: call("stats", session=[v["session"]] if v["session"] else [], all=not v["session"],
                                days=v["days"]).data, s.Anything, s.MetricsQuery),
     Route("GET", "/api/v1/actions", ("do",), "List quick actions, with what may come next.",
-          lambda call, _v: call("do").data, s.Anything),
-    Route("POST", "/api/v1/actions/{action}", ("do",), "Say what a quick action would do, or do it.", _do, s.Anything,
+          lambda call, _v: call("do").data, list[s.Anything]),
+    Route("POST", "/api/v1/actions/{action}", ("do",), "Say what a quick action would do.", _do, s.Anything,
           body=s.ActionAsked),
 )  # fmt: skip
 

@@ -359,7 +359,6 @@ class ActionAsked(Given):
     """An action's parameters."""
 
     values: dict[str, str] = {}
-    show: bool = Field(True, description="only say what it would do")
 
 
 class Login(Given):

@@ -221,20 +221,19 @@ def test_what_breaks_in_p8_itself_shows_no_stack(app, home: Path) -> None:
     web.close()
 
 
-def test_routes_of_commands_that_are_not_installed_are_not_offered_and_of_new_ones_are(app) -> None:
-    before = {route.path for route in Web(app, Keys(TOKEN)).routes}
-
-    @command("do", "Do.", Arg("action", nargs="?"), Arg("values", nargs="*"), Arg("--yes", flag=True),
-             Arg("--show", flag=True))  # fmt: skip
-    def do(_app, args) -> Result:
-        return Result({"action": args.action, "values": args.values, "show": args.show})
-
-    if "/api/v1/actions" not in before:
-        app.registry.add(do)
-        web = Web(app, Keys(TOKEN))
-        asked = {"values": {"a": "1"}, "show": True}
-        answer = ask(web.asgi, "POST", "/api/v1/actions/test", asked)
-        assert answer.json == {"action": "test", "values": ["a=1"], "show": True}
+def test_routes_of_commands_that_are_not_installed_are_not_offered(app, monkeypatch) -> None:
+    app.registry.load()
+    web = Web(app, Keys(TOKEN))
+    answer = ask(web.asgi, "POST", "/api/v1/actions/checkpoint", {"values": {"name": "x"}})
+    assert answer.json["lines"] == ["/checkpoint create x"]
+    monkeypatch.delitem(app.registry.commands, "do")
+    without = Web(app, Keys(TOKEN))
+    assert {r.path for r in web.routes} - {r.path for r in without.routes} == {
+        "/api/v1/actions", "/api/v1/actions/{action}"
+    }  # fmt: skip
+    assert ask(without.asgi, "GET", "/api/v1/actions").status == 404
+    web.close()
+    without.close()
 
 
 def test_the_document_names_every_route_and_only_those(app, web) -> None:
