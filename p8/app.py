@@ -332,6 +332,12 @@ class App:
         """The project of the directory, where it has been worked out already."""
         return self._project
 
+    def beside(self, directory: Path) -> App:
+        """Return a P8 that stands elsewhere over the same store and sessions; it is not to be closed."""
+        other = App(self.config, directory, self._assistants, self._background)
+        other.__dict__ |= {"bus": self.bus, "store": self.store, "sessions": self.sessions, "registry": self.registry}
+        return other
+
     def move(self, directory: Path) -> None:
         """Stand in another directory from now on."""
         self.directory = directory

@@ -191,7 +191,7 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
 
 
 def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
-    from p8.commands.registry import Attach, Choose, Confirm, Follow, Live, RunLines, Stream, Table
+    from p8.commands.registry import Attach, Choose, Confirm, Follow, Live, RunLines, Serve, Stream, Table
     from p8.errors import UsageError
 
     if isinstance(result.effect, Confirm):
@@ -203,6 +203,10 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
             screen.line("Nothing was done.", "dim")
             return 0
         return _command(app, app.registry.split(result.effect.command), as_json)
+    if isinstance(result.effect, Serve):
+        from p8.server import serve
+
+        return serve(app.config, app.directory, result.effect)
     if isinstance(result.effect, Follow):
         return _follow(result.effect, screen, as_json)
     if isinstance(result.effect, RunLines):

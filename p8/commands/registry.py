@@ -10,7 +10,7 @@ against its declared arguments, call it, and differ only in how they ask and how
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -165,7 +165,14 @@ class Live(NamedTuple):
     close: Callable[[], None] = lambda: None
 
 
-Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit | Attach | Stream | Live
+class Serve(NamedTuple):
+    """Become a server: `what` is web, mcp or acp; `options` are its own."""
+
+    what: str
+    options: Mapping[str, Any]
+
+
+Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit | Attach | Stream | Live | Serve
 
 
 class Result(NamedTuple):
@@ -222,6 +229,27 @@ class Command(NamedTuple):
         """
         return self.parser(program).parse_args(list(words))
 
+    def fit(self, values: Mapping[str, Any], door: str) -> Namespace:
+        """
+        Return arguments by name, without words: for a door that has them apart. Those not given have their defaults.
+
+        Raises:
+            UsageError: there is no such argument, or one that must be given is not.
+        """
+        from argparse import Namespace
+
+        found: dict[str, Any] = {"door": door}
+        for arg in self.args:
+            name = arg.name.lstrip("-").replace("-", "_")
+            many = arg.nargs in {"*", "+"}
+            found[name] = values.get(name, False if arg.flag else ([] if many else arg.default))
+            if name not in values and not arg.name.startswith("-") and arg.nargs in {None, "+"}:
+                raise UsageError(f"{self.path} needs {name}", arg.help)
+        strange = values.keys() - found.keys()
+        if strange:
+            raise UsageError(f"{self.path} has no {', '.join(sorted(strange))}")
+        return Namespace(**found)
+
 
 @lru_cache(1)
 def _parser_class() -> type[ArgumentParser]:
@@ -266,6 +294,7 @@ BUILT_IN = {
     "model": "model",
     "project": "project discovery",
     "search": "talk", "history": "talk", "retry": "talk",
+    "serve": "serve", "mcp": "serve", "acp": "serve",
     "session": "session forks plan", "sess": "session forks plan", "resume": "session",
     "remember": "memory", "recall": "memory", "forget": "memory",
     "stats": "stats", "context": "context discovery", "handoff": "handoff", "view": "view",

@@ -105,9 +105,8 @@ def change(app: App, row: SessionRow, what: str, said: str, **changes: Any) -> R
 )  # fmt: skip
 def session(app: App, args: Namespace) -> Result:
     """Open the picker."""
-    listed = _listed(
-        app, Namespace(all=args.all, limit=20, archived=False, trash=False, sort="recent", tag="", query=args.query)
-    )
+    shown = Namespace(all=args.all, limit=20, archived=False, trash=False, sort="recent", tag="", query=args.query)
+    listed = _listed(app, Namespace(**vars(shown), project="", after=""))
     return Result(listed.data, listed.views, OpenPicker(" ".join(args.query), args.all))
 
 
@@ -120,6 +119,8 @@ def session(app: App, args: Namespace) -> Result:
     Arg("--archived", "archived ones instead", flag=True),
     Arg("--trash", "those in the trash instead", flag=True),
     Arg("--tag", "only with this tag", "tag", default=""),
+    Arg("--project", "of the project of this id", default=""),
+    Arg("--after", "those that are listed behind this session, by id", default=""),
     aliases=("sess list",), examples=("session list --all", "session list --sort size --limit 5"),
 )  # fmt: skip
 def session_list(app: App, args: Namespace) -> Result:
@@ -130,8 +131,9 @@ def session_list(app: App, args: Namespace) -> Result:
 
 def _listed(app: App, args: Namespace) -> Result:
     rows = app.store.sessions.page(
-        project=None if args.all else app.project.id, sort=args.sort, text=" ".join(args.query), archived=args.archived,
-        trashed=args.trash, tag=args.tag, limit=args.limit,
+        project=args.project or (None if args.all else app.project.id), sort=args.sort, text=" ".join(args.query),
+        archived=args.archived, trashed=args.trash, tag=args.tag, limit=args.limit,
+        after=app.store.sessions.get(args.after) if args.after else None,
     )  # fmt: skip
     columns = ("TITLE", *(("PROJECT",) if args.all else ()), "AGE", "MSGS", "MODEL", "STATUS", "ID")
     cells = tuple(
@@ -380,18 +382,29 @@ def session_fork(app: App, args: Namespace) -> Result:
 
 
 @command("session show", "Show a session's transcript.", WHICH, Arg("--limit", "newest entries", default=200, type=int),
+         Arg("--before", "those before this entry: its number, or SESSION:NUMBER where a fork shows its parent's",
+             default=""),
          aliases=("sess show",), examples=("session show last --limit 20",))  # fmt: skip
 def session_show(app: App, args: Namespace) -> Result:
     """Show a transcript."""
     row = target(app, args.session)
-    entries = app.store.sessions.entries(row.id, limit=args.limit, newest=True)
+    entries = app.store.sessions.entries(row.id, limit=args.limit, newest=True, before=_place(row, args.before))
     data = {"session": plain(row), "entries": [entry_data(e) for e in entries]}
     return Result(data, (Text(row.title, "title"), *(view for e in entries for view in entry_views(e))))
 
 
+def _place(row: SessionRow, words: str) -> Entry | None:
+    """Return an entry to page back from."""
+    stream, _, number = words.rpartition(":")
+    if words and not (number.isdecimal() and number.isascii() and len(number) < 12):
+        raise UsageError(f"not an entry: {words[:60]!r}", "its number, or SESSION:NUMBER")
+    return Entry(stream or row.id, int(number), 0, "", {}) if words else None
+
+
 def entry_data(entry: Entry) -> dict[str, Any]:
     """Return an entry as `--json` prints it."""
-    return {"stream": entry.stream, "seq": entry.seq, "time": entry.time.isoformat(), "kind": entry.kind, **entry.data}
+    where = {"stream": entry.stream, "seq": entry.seq, "time": entry.time.isoformat(), "kind": entry.kind}
+    return {**where, **entry.data, **where, **({"preview": True} if entry.large else {})}
 
 
 def entry_views(entry: Entry) -> tuple[View, ...]:

@@ -160,7 +160,7 @@ class _Turn:
                     ) from None
                 continue
             if item is None:
-                self.finished = True
+                self.finished = not self._cancel.is_set()  # one that stops at once is cancelled all the same
                 return
             if isinstance(item, P8Error):
                 raise item

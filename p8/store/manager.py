@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from p8.store.feed import Feed
     from p8.store.search import SearchIndex
+    from p8.store.stamp import Stamp
 
 TEMPORARY = "/tmp"  # noqa: S108 #: where the journal goes when the home cannot be written to
 FOLDERS = ("journal", "snapshots", "configs", "cache", "logs", "sockets", "states", "models", "trash")
@@ -182,6 +183,13 @@ class PersistenceManager:
         self._ready()
 
     @cached_property
+    def stamp(self) -> Stamp:
+        """Whether the database has changed."""
+        from p8.store.stamp import Stamp
+
+        return Stamp(self.keeper.path, lambda: self.keeper.wal, lambda: self.journal.unfolded)
+
+    @cached_property
     def leases(self) -> Leases:
         """Who may write to a session."""
         leases = Leases(self.keeper.write, self.read, self.clock)
@@ -264,6 +272,8 @@ class PersistenceManager:
                 time.sleep(0.05)
             with contextlib.suppress(StoreError):
                 self.save()
+        if "stamp" in self.__dict__:
+            self.stamp.close()
         self.keeper.close(2.0 if self._started else 0.0)
 
 

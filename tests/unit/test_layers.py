@@ -27,7 +27,9 @@ VENDORS = {
     "prompt_toolkit": "p8.repl", "rich": "p8.repl", "pysqlite3": ("p8.store", "p8.formats.database_process"),
     "sqlite3": ("p8.store", "p8.formats.database_process"), "sqlite_utils": "p8.store",
     "zstandard": ("p8.store", "p8.formats"), "xxhash": "p8.store", "git": "p8.workspace", "llm": "p8.assistants",
-    "xllamacpp": "p8.assistants", "msgspec": "p8.formats", "acp": "p8.assistants", "pydantic": "p8.assistants",
+    "xllamacpp": "p8.assistants", "msgspec": "p8.formats", "acp": ("p8.assistants", "p8.server"),
+    "pydantic": ("p8.assistants", "p8.server"), "starlette": "p8.server", "uvicorn": "p8.server", "mcp": "p8.server",
+    "websockets": "p8.server",
     "docker": "p8.containers", "watchfiles": "p8.containers", "yaml": "p8.containers",
     "markdown_it": "p8.formats", "pygments": "p8.formats", "detect_secrets": "p8.formats",
     "bpe_openai": "p8.assistants",
@@ -35,8 +37,10 @@ VENDORS = {
 #: importing must wait for first use: neither `import p8` nor `p8 --version` may pay for these
 LAZY = {
     "rich", "git", "llm", "xllamacpp", "docker", "yaml", "zstandard", "sqlite_utils", "acp", "pydantic", "markdown_it",
-    "pygments", "detect_secrets", "bpe_openai", "watchfiles",
+    "pygments", "detect_secrets", "bpe_openai", "starlette", "uvicorn", "mcp", "websockets",
 }  # fmt: skip
+#: rooms that are themselves imported only when they are used
+LATE = "p8.server."
 
 
 def modules() -> dict[str, Path]:
@@ -157,7 +161,7 @@ def test_vendors_stay_in_their_rooms() -> None:
             if vendor in VENDORS and not name.startswith(VENDORS[vendor]):
                 bad.append(f"{name} imports {vendor}")
         for target, top in imports(ast.parse(path.read_text("utf-8"))):
-            if target.split(".")[0] in LAZY and top:
+            if target.split(".")[0] in LAZY and top and not name.startswith(LATE):
                 bad.append(f"{name} imports {target} before it is used")
     assert bad == []
 
@@ -184,3 +188,13 @@ def test_nothing_is_larger_than_its_ceiling() -> None:
 )
 def test_what_is_too_large_is_caught(source: str) -> None:
     assert oversize("bad", source)
+
+
+def test_late_rooms_are_imported_only_when_they_are_used() -> None:
+    eager = [
+        f"{name} imports {target}"
+        for name, path in modules().items()
+        for target, top in imports(ast.parse(path.read_text("utf-8")))
+        if top and target.startswith(LATE.rstrip(".")) and not f"{name}.".startswith(LATE)
+    ]
+    assert eager == []
