@@ -67,7 +67,7 @@ def planted(seed: int = 8) -> list[Planted]:
     whole("google oauth secret", "GOCSPX-" + some(URLSAFE, 27) + "x")
     whole("google access token", "ya29." + some(URLSAFE, 60) + "a", "token {}")
     whole("hugging face", "hf_" + some(string.ascii_letters, 33) + "4", "HF: {}")
-    whole("npm", "npm_" + some(WORD, 36), "//registry.npmjs.org/:_authToken={}")
+    whole("npm", "npm_" + some(WORD, 36), "//packages.example.org/:_authToken={}")
     whole("pypi", "pypi-AgEIcHlwaS5vcmc" + some(URLSAFE, 80) + "A", "password = {}")
     whole("sendgrid", f"SG.{some(URLSAFE, 22)}.{some(URLSAFE, 42)}A")
     whole("twilio", "SK" + some(HEX, 32), "twilio.Client('{}')")
