@@ -87,7 +87,7 @@ def told(home: Path, tmp_path: Path) -> Path:
 
 def settings(home: Path, *lines: str) -> None:
     home.mkdir(mode=0o700)
-    (home / "config.toml").write_text("\n".join(['agents_in = "host"', *lines]) + "\n")
+    (home / "config.toml").write_text("\n".join(['agents_in = "host"', 'container = "never"', *lines]) + "\n")
 
 
 def entries(home: Path, *kinds: str) -> list[dict[str, Any]]:
