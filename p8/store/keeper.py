@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 EVERY_S = 0.05
 LOOK_AROUND_S = 10.0  #: how often the files of other processes are looked at unasked
 BUSY_BACKGROUND_S = 1.0
+LAST_S = 5.0  #: how long closing waits for what is being done on other threads
 Say = Callable[[str, Notice | None], None]
 
 
@@ -66,6 +67,7 @@ class Keeper:
         self._inode = 0
         self._failures = 0
         self._ready_told = False
+        self._closed = False
         self._turned_us = clock()
 
     @cached_property
@@ -265,6 +267,8 @@ class Keeper:
     # the connection
 
     def _open(self, busy_s: float) -> Any:
+        if self._closed:
+            return None
         try:
             if self._db is not None and _inode(self.path) != self._inode:
                 self._let_go()
@@ -404,15 +408,24 @@ class Keeper:
         while self._journal.unfolded and not self._step(False, timeout_s, max(deadline - time.monotonic(), 0.05)):
             if time.monotonic() >= deadline:
                 break
-        fold = self._fold
-        self._journal.close(lambda path, size: fold is not None and fold.is_folded(path, size))
-        if fold is not None:
-            with contextlib.suppress(driver.Error):
-                for path in self._journal.deleted:
-                    fold.forget_file(path)
-        self.readers.close()  # before the writer, so that its last checkpoint leaves one plain file
-        self._let_go()
-        self._lock.close()
+        # Whoever still works on another thread must have ended before the connection does.
+        held = self._work.acquire(timeout=max(timeout_s, LAST_S))
+        try:
+            self._closed = True
+            fold = self._fold
+            self._journal.close(lambda path, size: fold is not None and fold.is_folded(path, size))
+            if not held:
+                return  # the process ends, and takes the connection with it
+            if fold is not None:
+                with contextlib.suppress(driver.Error):
+                    for path in self._journal.deleted:
+                        fold.forget_file(path)
+            self.readers.close()  # before the writer, so that its last checkpoint leaves one plain file
+            self._let_go()
+            self._lock.close()
+        finally:
+            if held:
+                self._work.release()
 
 
 def _log() -> Any:

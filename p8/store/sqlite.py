@@ -123,6 +123,7 @@ class Readers:
         self._wal = wal
         self._busy_s = busy_s
         self._idle: list[Any] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -134,6 +135,7 @@ class Readers:
             StoreError: the database is locked, damaged or not there.
         """
         with self._lock:
+            self._closed = False
             db = self._idle.pop() if self._idle else None
         try:
             if db is None:
@@ -145,9 +147,14 @@ class Readers:
             db = None
             raise translate(error) from error
         finally:
-            if db is not None:
-                with self._lock:
-                    self._idle.append(db)
+            if db is not None and not self._keep(db):
+                db.close()
+
+    def _keep(self, db: Any) -> bool:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(db)
+            return not self._closed
 
     def all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query. Raises StoreError as `get` does."""
@@ -158,8 +165,9 @@ class Readers:
                 return db.execute(sql, [column(value) for value in params]).fetchall()  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections; those in use close when they come back, until one is asked for again."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for db in idle:
             db.close()
