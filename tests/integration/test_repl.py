@@ -137,7 +137,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_came(terminals, home: Path) -> No
 def test_several_lines_are_one_message(terminals, home: Path) -> None:
     one = terminals()
     one.wait("›")
-    one.send("first\x0asecond")
+    one.send("first\x1b\rsecond")
     one.pump(0.2)
     one.send("\x1b[200~pasted a\rpasted b\x1b[201~")
     one.pump(0.2)
