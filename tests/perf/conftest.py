@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +24,6 @@ class Report:
 @pytest.fixture
 def report() -> Report:
     return Report()
-
-
-def interleaved(cases: dict[str, Callable[[], Any]], rounds: int, calls: int) -> dict[str, float]:
-    """Return the median time of one call in microseconds, for cases measured in turn."""
-    clock = time.perf_counter_ns
-    medians: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, call in cases.items():
-            taken = []
-            for _ in range(calls):
-                begun = clock()
-                call()
-                taken.append(clock() - begun)
-            medians[name].append(statistics.median(taken) / 1000)
-    return {name: statistics.median(values) for name, values in medians.items()}
 
 
 @pytest.fixture(scope="session", autouse=True)

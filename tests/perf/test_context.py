@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import interleaved
-
 from p8.core.memories import Memories
 from p8.model import IdMaker
 from p8.repl.status import StatusLine
 from p8.store.manager import PersistenceManager
 from p8.testing import make_app
+from support.timing import interleaved
 
 SESSIONS = int(os.environ.get("P8_SCALE", "1000"))
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import interleaved
-from peers import NEEDS
 
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
+from support.peers import NEEDS
+from support.timing import interleaved
 
 ENVIRONMENTS = Path(os.environ.get("P8_PEERS", Path.home() / ".cache" / "p8-peers"))
 
@@ -40,7 +40,7 @@ def test_one_append_beside_a_peer(name: str, home: Path, tmp_path: Path, report)
     before = interleaved({"record": lambda: manager.record_message(message)}, 10, 500)["record"]
     folder = tmp_path / "peer"
     folder.mkdir()
-    script = str(Path(__file__).with_name("peers.py"))
+    script = str(Path(__file__).parents[1] / "support" / "peers.py")
     done = subprocess.run([str(python), script, name, str(folder)], capture_output=True, text=True, check=True)
     peer = json.loads(done.stdout.splitlines()[-1])
     after = interleaved({"record": lambda: manager.record_message(message)}, 10, 500)["record"]

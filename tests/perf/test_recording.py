@@ -13,13 +13,13 @@ from pathlib import Path
 
 import orjson
 import pytest
-from conftest import interleaved
 
 from p8.core.sessions import SessionManager
 from p8.formats.codec import decode, encode
 from p8.model import Session
 from p8.store.manager import PersistenceManager
 from p8.store.sqlite import driver
+from support.timing import interleaved
 
 MESSAGE = {"role": "user", "content": "x" * 200}
 

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from seed import COMMON, RARE, seed
 
 from p8.repl.picker_state import PickerState
 from p8.store import pack
 from p8.store.manager import PersistenceManager
 from p8.testing import make_app
+from support.seed import COMMON, RARE, seed
 
 SESSIONS = int(os.environ.get("P8_SCALE", "1000"))
 MESSAGES = SESSIONS * 100

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from seed import seed
 from websockets.asyncio.client import connect
 
+from support.seed import seed
 from support.serving import Served
 
 SESSIONS = int(os.environ.get("P8_SCALE", "2000"))
