@@ -104,6 +104,11 @@ class App:
             self.bus.subscribe(self._expire_trash)
         return SessionManager(self.store)
 
+    @property
+    def session_known(self) -> Session | None:
+        """The current session; None also where nothing has asked for one yet, which costs nothing to find out."""
+        return self.sessions.current if "sessions" in self.__dict__ else None
+
     @cached_property
     def projects(self) -> Projects:
         """What sessions belong to."""
@@ -245,7 +250,13 @@ class App:
         """How things are looked at."""
         from p8.core.ui import UiState
 
-        return UiState(self.sessions)
+        return UiState(self.config.home, lambda: self.__dict__.get("sessions"))
+
+    @property
+    def theme(self) -> str:
+        """The colours things are drawn in: the session's, else the setting's."""
+        chosen = str(self.view.get("theme"))
+        return self.config.theme if chosen == "auto" else chosen
 
     @cached_property
     def handoff(self) -> Handoffs:

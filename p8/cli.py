@@ -178,6 +178,8 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
     as_json = as_json or len(words) < len(rest)
     found, given = app.registry.find(words, "cli")
     screen = Screen(color=app.config.color)
+    if screen.color:
+        screen.use_theme(app.theme)
     if "--help" in given or "-h" in given:
         from p8.commands.help import usage
 
@@ -311,6 +313,11 @@ def _values(app: App, before: list[str], last: str) -> list[str]:
     if "action" in kinds:
         typed = " ".join([*before[len(command.path.split()) :], ""])
         return [*(text.rpartition(" ")[2] for text, _ in app.actions.completions(typed)), *options]
+    if "view" in kinds:
+        from p8.core.ui import offered
+
+        typed = " ".join([*before[len(command.path.split()) :], ""])
+        return [*(text.rpartition(" ")[2] for text, _ in offered(typed)), *options]
     if "session" in kinds:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
     if "project" in kinds:

@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "P8_MODEL": "model", "P8_THEME": "theme", "P8_PLUGINS": "plugins", "P8_CONTAINER": "container",
     "DOCKER_HOST": "engine", "DOCKER_CONTEXT": "engine_context",
 }  # fmt: skip
+THEMES = ("auto", "dark", "light", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Config:
 
     home: Path  #: where everything is kept; P8_HOME, else ~/.ai-sessions
     model: str = ""  #: the model to start with; "" means the last one used, else an offer of the local one
-    theme: str = "auto"  #: auto, dark, light or none
+    theme: str = "auto"  #: auto, dark, light or none, where `/view theme` says nothing else
     plugins: str = ""  #: names of `p8.commands` entry points to load, comma separated; "all" for every one
     idle_timeout_s: float = 120.0  #: an assistant that sends nothing for so long is given up
     shell: str = "/bin/sh"  #: runs `!command`
@@ -66,7 +67,8 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
         home: overrides P8_HOME.
 
     Raises:
-        ConfigError: `config.toml` is not TOML, or names a setting that does not exist or has another type.
+        ConfigError: `config.toml` is not TOML, or names a setting that does not exist or has another type; or there is
+            no such theme.
     """
     env = os.environ if environ is None else environ
     where = home or Path(env.get("P8_HOME") or Path(env.get("HOME") or "~").expanduser() / ".ai-sessions")
@@ -77,6 +79,9 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     named: dict[str, Any] = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
     if env.get("DOCKER_TLS_VERIFY") and env.get("DOCKER_CERT_PATH"):
         named["engine_certificates"] = env["DOCKER_CERT_PATH"]
+    if named.get("theme", config.theme) not in THEMES:
+        where_said = "P8_THEME" if "theme" in named else file
+        raise ConfigError(f"{where_said}: theme cannot be {named.get('theme', config.theme)!r}", " or ".join(THEMES))
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     return replace(config, **named, color=config.color and not plain)
 

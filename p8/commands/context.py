@@ -5,14 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from p8.commands.registry import Plot, Result, Table, Text, View, command
+from p8.commands.registry import Meter, Meters, Plot, Result, Text, View, command
 from p8.errors import UsageError
 
 if TYPE_CHECKING:
     from p8.app import App
     from p8.core.context import Gauge
 
-CELLS = 30
 WARNING, FULL = 0.7, 0.9
 MARKS = {"done": "✓", "now": "▸"}
 
@@ -29,16 +28,12 @@ def context(app: App, args: Namespace) -> Result:
 
 def views_of(found: Gauge) -> list[View]:
     """Return the gauge as a person reads it."""
-    label = f"{found.model or 'no model'} takes"
-    views: list[View] = [_gauge(label, found.filled, found.window, found.turns_left_window)]
+    meters = [_meter(found.model or "no model", found.filled, found.window, found.turns_left_window)]
     if found.budget:
-        views.append(_gauge("the plan allows", found.used, found.budget, found.turns_left_budget))
-    rows = tuple(
-        (f"{MARKS.get(how, ' ')} {name}", _bar(used, may), f"{used:,}", f"{may:,}" if may else "")
-        for name, used, may, how in found.phases
-    )
+        meters.append(_meter("the plan", found.used, found.budget, found.turns_left_budget))
+    views: list[View] = [Meters(tuple(meters))]
     if found.budget:
-        views.append(Table(("PHASE", "", "USED", "MAY USE"), rows))
+        views.append(Meters(tuple(_phase(*phase) for phase in found.phases), "Phases of the plan"))
     sources = tuple((name, float(tokens)) for name, tokens in found.sources.items() if tokens)
     if sources:
         names, values = zip(*sources, strict=True)
@@ -55,13 +50,14 @@ def views_of(found: Gauge) -> list[View]:
     return [*views, Text("; ".join(said), "dim")]
 
 
-def _gauge(label: str, used: int, whole: int, turns: int | None) -> Text:
+def _meter(label: str, used: int, whole: int, turns: int | None) -> Meter:
     part = used / whole if whole else 0.0
     style = "bad" if part >= FULL else "warning" if part >= WARNING else "good"
     ahead = f", about {turns} turns left" if turns is not None else ""
-    return Text(f"{_bar(used, whole)} {part:4.0%} of {whole:,} tokens {label}{ahead}", style)
+    return Meter(label, part, f"{used:,} of {whole:,} tokens{ahead}", style)
 
 
-def _bar(used: int, whole: int) -> str:
-    filled = min(CELLS, round(CELLS * used / whole)) if whole else 0
-    return "━" * filled + "─" * (CELLS - filled)
+def _phase(name: str, used: int, may: int, how: str) -> Meter:
+    note = f"{used:,} of {may:,} tokens" if may and how != "done" else f"{used:,} tokens"
+    style = "dim" if how == "done" else "bad" if used > may else "accent"
+    return Meter(f"{MARKS.get(how, ' ')} {name}", used / may if may else 0.0, note, style)

@@ -302,7 +302,7 @@ def _metered(app: App, watch: bool, order: Callable[[Instance, Any], float]) -> 
     found, samples = measure(SAMPLE_WITHIN_S)
     data = [{"id": one.id, **(samples[one.container]._asdict() if one.container in samples else {})} for one in found]
     if watch:
-        return Result(data, (), Live(draw, 1.0, meter.close))
+        return Result(data, (), Live(draw, app.view.get("watch_s"), meter.close))
     meter.close()
     return Result(data, (Table(USAGE, usage_rows(found, samples), "No instance is up."),))
 
@@ -422,7 +422,7 @@ def health(app: App, args: Namespace) -> Result:
         return [roster.get(words[0])] if words else [one for one in roster.all() if one.status in {"running", "error"}]
 
     if verb == "watch":
-        return Result(None, (), Live(lambda: (_health_table(_verdicts(app, chosen())),), 2.0))
+        return Result(None, (), Live(lambda: (_health_table(_verdicts(app, chosen())),), app.view.get("watch_s")))
     found = _verdicts(app, chosen())
     data = [{**v._asdict(), "state": str(v.state or "gone")} for v in found]
     status = 0 if all(v.healthy for v in found) else ContainerError.exit_status

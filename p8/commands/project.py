@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Card, Confirm, Result, Switched, Table, Text, command
 from p8.commands.session import UNDO_STEPS, age, short
+from p8.core.amounts import bytes_said
 from p8.errors import UsageError
 from p8.model import ProjectRow, from_us
 
@@ -81,7 +82,7 @@ def _shown(app: App, row: ProjectRow) -> Result:
         ("sessions", f"{made.sessions}" + (f", {made.in_trash} in the trash" if made.in_trash else "")),
         ("work", f"{made.messages} messages, {made.commands} commands, {made.executions} run, {_span(made.span_us)}"),
         ("tokens", f"{made.tokens_in} in, {made.tokens_out} out" + (f", ${made.cost:.4f}" if made.cost else "")),
-        ("size", f"{made.size_bytes:,} bytes said"),
+        ("size", f"{bytes_said(made.size_bytes)} said"),
         ("deleted", f"{from_us(row.deleted_us):%Y-%m-%d %H:%M} UTC" if row.deleted_us is not None else ""),
     )  # fmt: skip
     card = Card(("★ " if one.pinned else "") + one.name, tuple((k, v) for k, v in fields if v))

@@ -32,7 +32,7 @@ class Arg(NamedTuple):
     One argument of a command, in argparse's terms.
 
     `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag", "action", "project",
-    "setting" (of the screen) or nothing.
+    "agent", "view" (a setting of it, with its value) or nothing.
     """
 
     name: str  #: "title", or "--id" for an option
@@ -77,16 +77,32 @@ class Card(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """Numbers as a picture: bars by label, or lines over one axis whose ends are the first and the last label."""
+    """Numbers as a picture: bars by label, or columns or lines over an axis from the first label to the last."""
 
     title: str
-    kind: str  #: "bars" or "lines"
+    kind: str  #: "bars", "columns" or "lines"
     labels: tuple[str, ...]
-    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars take the first
+    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars and columns take the first
     unit: str = ""
 
 
-View = Text | Markdown | Table | Card | Plot
+class Meter(NamedTuple):
+    """A part of a whole."""
+
+    label: str
+    part: float  #: 0 to 1; more is drawn as full
+    note: str = ""  #: said behind it
+    style: str = ""  #: as `Text` has it
+
+
+class Meters(NamedTuple):
+    """Parts of wholes below each other, to be compared at a glance."""
+
+    rows: tuple[Meter, ...]
+    title: str = ""
+
+
+View = Text | Markdown | Table | Card | Plot | Meters
 
 
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
@@ -161,7 +177,7 @@ class Live(NamedTuple):
     """Draw anew every so many seconds, until the person has seen enough."""
 
     draw: Callable[[], tuple[View, ...]]
-    every_s: float = 2.0
+    every_s: float
     close: Callable[[], None] = lambda: None
 
 

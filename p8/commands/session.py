@@ -189,6 +189,8 @@ def _put_down(app: App, what: str, act: Any) -> Result:
 @command("session info", "Show what is known of a session.", WHICH, aliases=("sess info", "session show-info"))
 def session_info(app: App, args: Namespace) -> Result:
     """Show a session."""
+    from p8.core.amounts import bytes_said
+
     row = target(app, args.session)
     holder = app.store.leases.holder(row.id)
     forks = app.store.sessions.children(row.id)
@@ -199,7 +201,7 @@ def session_info(app: App, args: Namespace) -> Result:
         ("begun", f"{from_us(row.created_us):%Y-%m-%d %H:%M} UTC"), ("last", f"{age(row.last_us)} ago"),
         ("messages", str(row.messages)), ("commands", f"{row.commands} typed, {row.executions} run"),
         ("tokens", f"{row.tokens_in} in, {row.tokens_out} out" + (f", ${row.cost:.4f}" if row.cost else "")),
-        ("size", f"{row.size_bytes:,} bytes in {row.entries} entries"), ("tags", " ".join(row.tags)),
+        ("size", f"{bytes_said(row.size_bytes)} in {row.entries:,} entries"), ("tags", " ".join(row.tags)),
         ("forked from", f"{row.parent} at {row.fork_seq}" if row.parent else ""),
         ("forks", ", ".join(short(f.id) for f in forks)),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ a kill -9. Refuses: to ask a network how many tokens something is.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -510,28 +510,34 @@ class ContextPlanner:
             StoreError: what was recorded before this process began cannot be read.
         """
         self.settle()
-        usage, plan, window = self.usage, self.plan, self._window()
-        by_phase = usage.by_phase()
-        may = planning.reallocate(plan, by_phase, usage.done) if plan is not None else {}
-        names = [p.name for p in plan.phases] if plan is not None else []
-        names += [name for name in by_phase if name not in names]
-        now = "" if usage.phase in usage.done else usage.phase
-        phases = tuple(
-            (n, by_phase.get(n, 0), may.get(n, by_phase.get(n, 0) if n in usage.done else 0),
-             "done" if n in usage.done else "now" if n == now else "")
-            for n in names
-        )  # fmt: skip
-        ahead = planning.forecast([tokens for _, tokens in usage.turns])
-        left = plan.total_budget - usage.total if plan is not None else 0
-        triggers = [t.name for t in plan.triggers] if plan is not None else ["emergency"]
-        return Gauge(
-            self._model(), self.tokens.exact, window, usage.sent, usage.total, usage.by_source(), phases,
-            plan.total_budget if plan is not None else 0,
-            planning.buffer_left(plan, by_phase, usage.done) if plan is not None else 0,
-            planning.completion(plan, by_phase, usage.done, now) if plan is not None else None,
-            ahead, ahead.turns_until(left) if plan is not None else None, ahead.turns_until(window - usage.sent),
-            tuple(t for t in triggers if t in self.fired), tuple(t for t in triggers if t not in self.fired),
-        )  # fmt: skip
+        return gauge_of(self.usage, self.plan, self.fired, self._model(), self._window(), self.tokens.exact)
+
+
+def gauge_of(
+    usage: Usage, plan: Plan | None, fired: Collection[str] = (), model: str = "", window: int = 0, exact: bool = False
+) -> Gauge:
+    """Return where a session stands that is at this usage and has this plan."""
+    by_phase = usage.by_phase()
+    may = planning.reallocate(plan, by_phase, usage.done) if plan is not None else {}
+    names = [p.name for p in plan.phases] if plan is not None else []
+    names += [name for name in by_phase if name not in names]
+    now = "" if usage.phase in usage.done else usage.phase
+    phases = tuple(
+        (n, by_phase.get(n, 0), may.get(n, by_phase.get(n, 0) if n in usage.done else 0),
+         "done" if n in usage.done else "now" if n == now else "")
+        for n in names
+    )  # fmt: skip
+    ahead = planning.forecast([tokens for _, tokens in usage.turns])
+    left = plan.total_budget - usage.total if plan is not None else 0
+    triggers = [t.name for t in plan.triggers] if plan is not None else ["emergency"]
+    return Gauge(
+        model, exact, window, usage.sent, usage.total, usage.by_source(), phases,
+        plan.total_budget if plan is not None else 0,
+        planning.buffer_left(plan, by_phase, usage.done) if plan is not None else 0,
+        planning.completion(plan, by_phase, usage.done, now) if plan is not None else None,
+        ahead, ahead.turns_until(left) if plan is not None else None, ahead.turns_until(window - usage.sent),
+        tuple(t for t in triggers if t in fired), tuple(t for t in triggers if t not in fired),
+    )  # fmt: skip
 
 
 def _name(trigger: Trigger) -> str:

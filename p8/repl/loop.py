@@ -47,6 +47,7 @@ from p8.repl.keys import bindings
 from p8.repl.opening import changes_since, wanted
 from p8.repl.screen import Screen, escape
 from p8.repl.status import StatusLine
+from p8.repl.theme import theme_of
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -55,9 +56,9 @@ PROMPT = "› "
 TAIL_ENTRIES = 8  #: of a resumed session's transcript are shown
 WARM_AFTER_S = 0.2  #: what the first answer will need is imported so long after the first prompt
 STYLE = {
-    "prompt": "bold ansicyan", "bottom-toolbar": "noreverse", "status": "ansibrightblack", "status.title": "bold",
-    "status.good": "ansigreen", "status.warning": "ansiyellow", "status.bad": "bold ansired",
-    "auto-suggestion": "ansibrightblack", "hint": "ansibrightblack", "hint.first": "",
+    "prompt": "bold {accent}", "bottom-toolbar": "noreverse", "status": "{dim}", "status.title": "bold",
+    "status.good": "{good}", "status.warning": "{warning}", "status.bad": "bold {bad}", "auto-suggestion": "{dim}",
+    "hint": "{dim}", "hint.first": "",
 }  # fmt: skip
 
 
@@ -136,10 +137,10 @@ class Repl:
             multiline=True,
             prompt_continuation=lambda _width, _line, _wrap: "… ",
             bottom_toolbar=self._toolbar,
-            style=Style.from_dict(STYLE),
-            color_depth=None if app.config.color else ColorDepth.DEPTH_1_BIT,
             enable_history_search=True,
         )
+        self._theme = ""
+        self._look()
         app.bus.subscribe(self._heard)
         app.progress = self._progress
 
@@ -165,6 +166,16 @@ class Repl:
                     self._take(line)
                 self.hint.refresh()
         return 0
+
+    def _look(self) -> None:
+        """Draw everything in the session's theme."""
+        if self._theme == self.app.theme:
+            return
+        self._theme = self.app.theme
+        look = theme_of(self._theme)
+        self.screen.use_theme(self._theme)
+        self._prompt.style = Style.from_dict(look.prompt(STYLE))
+        self._prompt.color_depth = None if self.app.config.color and look.has_color else ColorDepth.DEPTH_1_BIT
 
     def _greet(self) -> None:
         where = escape(self.app.directory.name or "/", lines=False)
@@ -192,7 +203,10 @@ class Repl:
         """Return the next line; None when the person, or the terminal, has gone."""
         try:
             draft, self._draft = self._draft, ""
-            return self._prompt.prompt([("class:prompt", PROMPT)], default=draft)
+            self._look()
+            self._prompt.bottom_toolbar = None if self.status.is_hidden and not self.hint.take() else self._toolbar
+            every_s = self.app.view.get("status_s")
+            return self._prompt.prompt([("class:prompt", PROMPT)], default=draft, refresh_interval=every_s)
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -326,7 +340,7 @@ class Repl:
         elif isinstance(effect, Choose):
             from p8.repl.chooser import choose
 
-            value = choose(effect.title, effect.options, color=self.app.config.color)
+            value = choose(effect.title, effect.options, self.screen)
             if value is not None:
                 self._command(f"{effect.command} {value}")
         elif isinstance(effect, Confirm):
@@ -468,7 +482,7 @@ class Repl:
             ),
             ("take", "Take it over", "The other p8 is told, and what is typed there begins a new session."),
         )
-        choice = choose("It is open elsewhere", options, color=self.app.config.color)
+        choice = choose("It is open elsewhere", options, self.screen)
         with self._told():
             if choice == "view":
                 self._command(f"session show {error.session_id}")
@@ -483,6 +497,7 @@ class Repl:
         self.status.tokens = 0
         self._draft = effect.draft
         self.box.settle()
+        self._look()
         if effect.reason == "new":
             return
         row = self.app.store.sessions.get(effect.session_id)

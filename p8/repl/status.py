@@ -15,8 +15,8 @@ from p8.workspace import git
 if TYPE_CHECKING:
     from p8.app import App
 
-BRANCH_S = 2.0  #: how long a branch once read is believed
 GAP = "  "
+LEAST = {"full": 0, "compact": 35, "off": 100}  #: how important a field must be to be shown
 Part = tuple[str, str]
 
 
@@ -38,7 +38,11 @@ class StatusLine:
 
     def parts(self, width: int) -> list[Part]:
         """Return (style class, text) pieces that fit `width` columns; what matters least goes first."""
-        title, rest = self._title(), self._fields()
+        layout = self._app.view.get("status")
+        rest = [field for field in self._fields() if field[0] >= LEAST[layout]]
+        if layout == "off" and not rest:
+            return []
+        title = self._title()
         while rest and width_of(title) // 2 + sum(width_of(text) + len(GAP) for _, _, text in rest) > width:
             rest.remove(min(rest))
         left = width - sum(width_of(text) + len(GAP) for _, _, text in rest) - 1
@@ -46,6 +50,11 @@ class StatusLine:
         for _, style, text in rest:
             shown += [("class:status", GAP), (style, text)]
         return shown
+
+    @property
+    def is_hidden(self) -> bool:
+        """Return whether there is nothing to draw at all."""
+        return self._app.view.get("status") == "off" and not self.parts(80)
 
     def _title(self) -> str:
         session = self._app.sessions.current
@@ -65,9 +74,9 @@ class StatusLine:
         if self.tokens:
             fields.append((10, "class:status", f"{_count(self.tokens)} tokens"))
         filled = self._filled()
-        if filled >= 0.01:
+        if filled >= 0.01 and app.view.get("gauge"):
             style = "class:status.bad" if filled >= 0.9 else "class:status.warning" if filled >= 0.7 else "class:status"
-            fields.append((15, style, f"{filled:.0%} full"))
+            fields.append((15 if filled < 0.7 else 60, style, f"{filled:.0%} full"))
         if self._container():
             fields.append((25, "class:status", self._container()))
         if state.unwritten:
@@ -85,7 +94,7 @@ class StatusLine:
 
     def _current_branch(self) -> str:
         now = time.monotonic()
-        if now - self._branch_at > BRANCH_S:
+        if now - self._branch_at > self._app.view.get("status_s"):
             self._branch_at = now
             branch, commit = git.head(self._app.directory)
             self._branch = branch or commit[:8]

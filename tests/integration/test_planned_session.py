@@ -87,7 +87,8 @@ def test_planned_worked_checkpointed_handed_off_and_completed(start, home: Path,
     prompt(two, f"!{sys.executable} -m pytest -q -p no:cacheprovider tests", "1 passed")
     prompt(two, "/session complete", "Completed.")
     one.pump(0.2)
-    assert "completion" in two.text
+    assert "At a glance" in two.text
+    assert "done  " in two.text
     two.line("/quit", "Saved")
 
     store = PersistenceManager(home, background=False)
