@@ -84,7 +84,7 @@ def session_complete(app: App, args: Namespace) -> Result:
             app.planner.finish_phase()
     checkpoint = app.checkpoints.create("completed")
     note = app.handoff.write(reason="completed")
-    shown = session_stats(app, target(app, []))
+    shown = session_stats(app, target(app, []), completed=True)
     app.note_place()
     app.sessions.end_session()
     said = Text(f"Completed. ◆ {checkpoint.name}; handoff in {note.path}", "good")

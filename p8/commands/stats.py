@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Card, Meter, Meters, Plot, Result, Text, View, command
-from p8.core.amounts import bytes_said, hours_said
+from p8.core.amounts import bytes_said, hours_said, many
 from p8.errors import NotFound, UsageError
 from p8.model import SessionRow, from_us
 
@@ -49,7 +49,7 @@ def _stats(app: App, args: Namespace) -> Result:
     if args.health:
         return _health(app, figures)
     sums = args.all or args.project
-    if args.session or (not sums and app.session_known is not None):
+    if args.session or (not sums and _is_begun(app)):
         from p8.commands.session import target
 
         try:
@@ -60,11 +60,19 @@ def _stats(app: App, args: Namespace) -> Result:
     return _sums(app, figures, app.project.id if args.project else None, max(1, min(args.days, 3650)))
 
 
+def _is_begun(app: App) -> bool:
+    """Return whether there is a session in which anything was said, run or planned: a line typed is nothing yet."""
+    current = app.session_known
+    if current is None:
+        return False
+    return bool(current.conversation_history or current.execution_histories or current.metadata.get("plan"))
+
+
 # one session
 
 
-def session_stats(app: App, row: SessionRow) -> Result:
-    """Return a session's metrics, drawn."""
+def session_stats(app: App, row: SessionRow, completed: bool = False) -> Result:
+    """Return a session's metrics, drawn; `completed` where it is about to be."""
     from p8.core.context import Usage, gauge_of
     from p8.core.metrics import measure
     from p8.core.plan import Plan
@@ -79,7 +87,7 @@ def session_stats(app: App, row: SessionRow) -> Result:
             plan = Plan.from_dict(row.meta["plan"]) if "plan" in row.meta else None
         usage = Usage.from_dict(row.meta.get("usage"))
         gauge = gauge_of(usage, plan)
-    found = measure(app.sessions, row, place, gauge, plan, [tokens for _, tokens in usage.turns])
+    found = measure(app.sessions, row, place, gauge, plan, [tokens for _, tokens in usage.turns], completed)
     return Result(found.to_dict(), tuple(_session_views(row, found, gauge.used, plan)))
 
 
@@ -102,14 +110,15 @@ def _session_views(row: SessionRow, found: SessionMetrics, used: int, plan: Plan
     if found.burndown is not None and len(found.burndown.left) > 1:
         left = tuple(map(float, found.burndown.left))
         labels = ("start", f"turn {len(left) - 1}")
-        views.append(Plot("Tokens left of the plan", "lines", labels, (("left", left), ("even", found.burndown.ideal))))
+        even = (("even", found.burndown.ideal),) if found.burndown.ideal else ()
+        views.append(Plot("Tokens left of the plan", "lines", labels, (("left", left), *even)))
     return views
 
 
 def _meters(found: SessionMetrics, used: int, plan: Plan | None) -> Iterator[Meter]:
     """Yield what is known as parts of wholes."""
     if found.completion is not None:
-        left = f"about {hours_said(found.time_left_h)} of work left" if found.time_left_h else ""
+        left = f"{hours_said(found.time_left_h)} of work left, as it goes" if found.time_left_h else ""
         yield Meter("done", found.completion, left, "good")
     if plan is not None:
         part = used / max(plan.total_budget, 1)
@@ -124,11 +133,11 @@ def _meters(found: SessionMetrics, used: int, plan: Plan | None) -> Iterator[Met
     if covered is not None:
         moved = f", {found.coverage_progress:+.1f} since the plan" if found.coverage_progress is not None else ""
         yield Meter("coverage", covered.percent / 100, f"{covered.source}{moved}", _how(covered.percent))
+    parts = ", ".join(f"{name} {value:.0%}" for name, value in found.quality_parts.items() if value is not None)
     scores = (
-        ("quality", found.quality, "tests, coverage, commands, answers"),
-        ("efficiency", found.efficiency, "done for what was used"),
-        ("context", found.context_efficiency, "of what was sent was new"),
-    )
+        ("quality", found.quality, parts), ("efficiency", found.efficiency, "how much is done for the budget used"),
+        ("context", found.context_efficiency, "how much of what was sent was new"),
+    )  # fmt: skip
     for name, value, note in scores:
         if value is not None:
             yield Meter(name, value / 100, note, _how(value))
@@ -140,8 +149,8 @@ def _how(percent: float) -> str:
 
 def _said(part: Segment) -> str:
     cost = f", ${part.cost:.4f}" if part.cost else ""
-    return (f"{part.messages} messages, {part.executions} commands run, {part.tokens_in:,} tokens in, "
-            f"{part.tokens_out:,} out{cost}")  # fmt: skip
+    tokens = f", {part.tokens_in:,} tokens in, {part.tokens_out:,} out" if part.tokens_in or part.tokens_out else ""
+    return f"{many(part.messages, 'message')}, {many(part.executions, 'command')} run{tokens}{cost}"
 
 
 # sums

@@ -11,6 +11,11 @@ def bytes_said(size_bytes: float) -> str:
     return f"{size_bytes:.0f} B"
 
 
+def many(count: int, word: str) -> str:
+    """Return a number of things, in words: "1 message", "1,200 messages"."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 def hours_said(hours: float) -> str:
     """Return a span as a person reads it: "under a minute", "45 min", "2.5 h"."""
     if hours < 1 / 60:

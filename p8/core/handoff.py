@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from p8.assistants.base import Assistant, Cancel
+from p8.core.languages import is_generated
 from p8.core.reality import place_now
 from p8.core.sessions import SessionManager, fresh
 from p8.core.turns import collect
@@ -170,6 +171,8 @@ class Handoffs:
         if state.dirty and not files:
             files = [FileChange(path, 0, 0) for path in (*state.staged, *state.modified)]
             files += [FileChange(path, 0, 0, True) for path in state.untracked]
+        files = [change for change in files if not is_generated(change.path)]
+        state = state._replace(untracked=tuple(name for name in state.untracked if not is_generated(name)))
         messages = [e for e in entries if e.kind == Kind.MESSAGE]
         asked = [e for e in messages if e.role == "user"]
         goal = self._first(session) or (asked[0].text if asked else "")
@@ -293,7 +296,7 @@ def render(facts: Facts, summary: str, by: str, at_us: int, to: str) -> str:
     more = len(facts.files) - MOST
     out += _section("Files touched", [*touched, *([f"and {more} more"] if more > 0 else [])], "None.")
     if facts.mentioned:
-        out += _section("Files spoken of", facts.mentioned)
+        out += _section("Files spoken of", [_code(name) for name in facts.mentioned])
     out += _section("Pointers", [
         f"the whole conversation: `p8 session show {facts.session}`, go on with `p8 -r {facts.session}`",
         f"search in it: `p8 search --session {facts.session} WORDS`",
@@ -308,11 +311,13 @@ def _section(name: str, lines: Sequence[str], empty: str = "") -> list[str]:
 
 def _git_lines(facts: Facts) -> list[str]:
     state = facts.git
-    lines = [f"directory {facts.directory}"]
+    lines = [f"directory {_code(facts.directory)}"]
     if not (state.branch or state.commit):
         return [*lines, "no git repository"]
     ahead = f", {state.ahead} ahead and {state.behind} behind {state.upstream}" if state.upstream else ""
-    lines.append(f"branch {state.branch or '(detached)'} at {state.commit[:10] or 'no commit'}{ahead}")
+    lines.append(
+        f"branch {_code(state.branch) if state.branch else '(detached)'} at {state.commit[:10] or 'no commit'}{ahead}"
+    )
     lines += [f"commit {commit.id[:10]} {_line(commit.subject)}" for commit in facts.commits[:MOST]]
     if state.stashes:
         lines.append(f"{state.stashes} stashes")
@@ -321,7 +326,12 @@ def _git_lines(facts: Facts) -> list[str]:
 
 def _file_line(change: FileChange) -> str:
     counted = f" (+{change.added} -{change.removed})" if change.added or change.removed else ""
-    return f"{change.path}{counted}{', untracked' if change.untracked else ''}"
+    return f"{_code(change.path)}{counted}{', untracked' if change.untracked else ''}"
+
+
+def _code(name: str) -> str:
+    """Return a name as Markdown leaves it alone, underscores and all."""
+    return f"`` {name} ``" if "`" in name else f"`{name}`"
 
 
 def as_message(note: Handoff) -> dict[str, Any]:

@@ -36,17 +36,17 @@ class Field(NamedTuple):
 
 
 FIELDS: Mapping[str, Field] = {
-    "theme": Field("auto", "colours; auto: config.toml's, else the terminal's own", THEMES),
-    "status": Field("full", "the line under the prompt; off: only what is wrong", ("full", "compact", "off")),
+    "theme": Field("auto", "colours; auto: the terminal's own", THEMES),
+    "status": Field("full", "the line under the prompt; off: only trouble", ("full", "compact", "off")),
     "gauge": Field(True, "how full the model is, in that line", (True, False)),
     "suggestions": Field(True, "what may come next, below it", (True, False)),
-    "picker_preview": Field("auto", "where the picker shows a transcript; auto: beside the list where there is room",
+    "picker_preview": Field("auto", "where the picker shows a transcript",
                             ("auto", "right", "below", "off")),
     "picker_scope": Field("project", "whose sessions the picker lists first", ("project", "all")),
     "picker_sort": Field("recent", "and in which order", ("recent", "created", "size", "title")),
-    "status_s": Field(2.0, "seconds between looks at the branch and the rest of the line", low=0.2, high=60.0),
-    "watch_s": Field(2.0, "seconds between two drawings with --watch", low=0.2, high=3600.0),
-    "metrics_s": Field(60.0, "seconds between two metrics in the log, while something is done", low=1.0, high=3600.0),
+    "status_s": Field(2.0, "how often that line is looked at again", low=0.2, high=60.0),
+    "watch_s": Field(2.0, "how often --watch draws anew", low=0.2, high=3600.0),
+    "metrics_s": Field(60.0, "how often metrics go to the log at work", low=1.0, high=3600.0),
 }  # fmt: skip
 SPOKEN = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -61,8 +61,8 @@ def may_be(name: str) -> str:
     """Return what a setting may be, in words."""
     field = FIELDS[name]
     if field.choices:
-        return " or ".join(map(spoken, field.choices))
-    return f"seconds from {field.low:g} to {field.high:g}"
+        return ", ".join(map(spoken, field.choices))
+    return f"{field.low:g} to {field.high:g} seconds"
 
 
 def offered(typed: str) -> list[tuple[str, str]]:
@@ -87,14 +87,14 @@ def checked(name: str, value: Any) -> Any:
         if isinstance(field.default, bool) and isinstance(value, str):
             value = SPOKEN.get(value.lower(), value)
         if not any(value == choice and type(value) is type(choice) for choice in field.choices):
-            raise UsageError(f"{name} cannot be {str(value)[:40]!r}", f"it is {may_be(name)}")
+            raise UsageError(f"{name} cannot be {str(value)[:40]!r}", f"it may be {may_be(name)}")
         return value
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = -1.0
     if isinstance(value, bool) or not field.low <= number <= field.high:
-        raise UsageError(f"{name} cannot be {str(value)[:40]!r}", f"it is {may_be(name)}")
+        raise UsageError(f"{name} cannot be {str(value)[:40]!r}", f"it may be {may_be(name)}")
     return number
 
 

@@ -68,8 +68,8 @@ def test_planned_worked_checkpointed_handed_off_and_completed(start, home: Path,
     assert newest.model == "other"
     note = next(e.data["content"] for e in store.sessions.entries(newest.id, kinds=("message",), whole=True))
     assert "# Handoff: Date parser" in note
-    assert "src/dates.py (+2 -0)" in note
-    assert "tests/test_dates.py (+2 -0), untracked" in note
+    assert "`src/dates.py` (+2 -0)" in note
+    assert "`tests/test_dates.py` (+2 -0), untracked" in note
     assert "add src/dates.py" in note
     assert "failed (exit 1): 1 failed" in note
     assert "leap years" in note

@@ -90,9 +90,9 @@ def test_what_cannot_be_is_one_clear_error(start) -> None:
     one = start()
     one.wait("›")
     screen = prompt(one, "/view theme pink", "cannot be 'pink'")
-    assert "it is auto or dark or light or none" in screen
+    assert "it may be auto, dark, light, none" in screen
     screen = prompt(one, "/view status_s never", "cannot be 'never'")
-    assert "seconds from 0.2 to 60" in screen
+    assert "0.2 to 60 seconds" in screen
     assert "no view setting is called 'colour'" in prompt(one, "/view colour red", "colour")
     assert "Traceback" not in one.text
     broken = start(P8_THEME="pink")
@@ -157,7 +157,7 @@ def test_the_pickers_preview_stands_where_it_is_told(start) -> None:
     one.send("\t")
     one.send("\x1b")
     one.pump(0.4)
-    assert "off" in prompt(one, "/view picker_preview", "(auto or right or below or off)")
+    assert "off" in prompt(one, "/view picker_preview", "(auto, right, below, off)")
     prompt(one, "/view picker_preview below", "below now")
     one.line("/resume", "type to search")
     one.send("\x1b[B")

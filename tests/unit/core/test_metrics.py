@@ -70,6 +70,7 @@ def test_burndown_by_hand() -> None:
 
     assert found.left == (1000, 800, 500)
     assert found.ideal == (1000, 800, 600)
+    assert metrics.burndown(allocate(Scope(100)), [200, 300], None).ideal == ()
 
 
 def test_efficiency_by_hand() -> None:
