@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from p8.core.permissions import Permissions
     from p8.core.portfolio import Portfolio
     from p8.core.projects import Projects
+    from p8.core.pulse import Pulse
     from p8.core.removal import Removal
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
@@ -78,6 +79,7 @@ class App:
         self._again: threading.Timer | None = None
         self._book: tuple[Path, Book] | None = None
         self._closed = False
+        self._pulse: Pulse | None = None
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
 
@@ -102,7 +104,30 @@ class App:
 
         if self.config.trash_expire_days > 0 and self._background:
             self.bus.subscribe(self._expire_trash)
-        return SessionManager(self.store)
+        made = SessionManager(self.store)
+        if self._background:
+            from p8.core.pulse import Pulse
+
+            self._pulse = Pulse(made, self._figures, lambda: float(self.view.get("metrics_s")))
+        return made
+
+    def _session_id(self) -> str:
+        return self.sessions.current.session_id if self.sessions.current is not None else ""
+
+    def _tell_progress(self, fraction: float, text: str) -> None:
+        self.progress(fraction, text)
+
+    def _figures(self) -> dict[str, Any]:
+        from p8.core.context import figures_of
+
+        if "planner" not in self.__dict__ or not self.planner.ready:
+            return {}
+        return figures_of(self.planner.usage, self.planner.plan, self.planner.window)
+
+    def say_metrics(self, why: str, **measured: Any) -> None:
+        """Say how the current session stands, for whoever follows what happens (see `core/pulse.py`)."""
+        if self._pulse is not None:
+            self._pulse.say(why, **measured)
 
     @property
     def session_known(self) -> Session | None:
@@ -155,7 +180,7 @@ class App:
         limits = Limits(file_bytes=self.config.snapshot_file_mb << 20)
         return Files(
             self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
-            self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+            self.config.snapshots, self._tell_progress,
         )  # fmt: skip
 
     @property
@@ -223,16 +248,18 @@ class App:
     @cached_property
     def memories(self) -> Memories:
         """What is remembered across sessions."""
+        from p8.core.log import note
         from p8.core.memories import Memories
 
         def project() -> tuple[str, Path | None]:
             hosted = self.project.meta.get("workspace")
             return self.project.id, Path(hosted) if isinstance(hosted, str) else None
 
-        def session() -> str:
-            return self.sessions.current.session_id if self.sessions.current is not None else ""
-
-        return Memories(self.config.home, project, session, self.store.clock, self.config.memory_snapshot_s)
+        memories = Memories(
+            self.config.home, project, self._session_id, self.store.clock, self.config.memory_snapshot_s
+        )
+        memories.on_change = lambda what, one: note(self.store, f"memory {what}", memory=one.id, scope=one.scope)
+        return memories
 
     @cached_property
     def planner(self) -> ContextPlanner:
@@ -292,11 +319,8 @@ class App:
         from p8.core.doctor import Doctor
         from p8.core.kept import Kept
 
-        def progress(fraction: float, text: str) -> None:
-            self.progress(fraction, text)
-
         checks = (Kept(self.sessions).examine,)
-        return Doctor(self.store, self.sessions.custody, checks, self.trash.finish, progress)
+        return Doctor(self.store, self.sessions.custody, checks, self.trash.finish, self._tell_progress)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -311,10 +335,9 @@ class App:
         """Say where agents run."""
         from p8.core.agent_place import AgentPlace
 
-        def session() -> str:
-            return self.sessions.current.session_id if self.sessions.current is not None else ""
-
-        return AgentPlace(self.config, lambda: self.container, lambda: self.runtime, session, lambda: self.directory)
+        return AgentPlace(
+            self.config, lambda: self.container, lambda: self.runtime, self._session_id, lambda: self.directory
+        )
 
     @cached_property
     def permissions(self) -> Permissions:
@@ -411,11 +434,12 @@ class App:
                 self.sessions.annotate(project=project.id, project_name=project.name)
 
     def note_error(self, error: P8Error) -> None:
-        """Record an error that the person was shown, where anything is recorded yet."""
+        """Record an error that somebody was shown; where there is no home yet, there is nothing to record it in."""
         from p8.core.log import note_error
 
-        if self.sessions.current is not None:
-            note_error(self.store, error, self.sessions.current.session_id)
+        current = self.session_known
+        if current is not None or self.config.home.is_dir():
+            note_error(self.store, error, current.session_id if current is not None else "")
 
     def look_after_projects(self) -> None:
         """Note that the project is in use, and clean up what is due; again and again, for as long as this app lives."""
@@ -482,10 +506,12 @@ class App:
             if self._loading is None:
                 self._loading = threading.Thread(target=lambda: self.planner.tokens, daemon=True)
                 self._loading.start()
+            self.say_metrics("turn")
             return []
         made = self.planner.after_turn()
         if any(checkpoint.data.get("trigger") == "emergency" for checkpoint in made):
             self.handoff.write("emergency")
+        self.say_metrics("turn")
         return made
 
     # models
@@ -494,16 +520,8 @@ class App:
     def model(self) -> str:
         """The model in use, or "" where none is configured or ready."""
         if self._model is None:
-            self._model = self.config.model or self._remembered() or self.catalog.default()
+            self._model = self.config.model or self.catalog.last() or self.catalog.default()
         return self._model
-
-    def _remembered(self) -> str:
-        """Return the model used last: a small file, as the first prompt must not wait for the database."""
-        try:
-            name = (self.config.home / "states" / "model").read_text("utf-8").strip()[:200]
-        except (OSError, UnicodeDecodeError):
-            return ""
-        return "" if name == "local" and not self.catalog.installed_local() else name
 
     @property
     def assistant(self) -> Assistant:
@@ -536,9 +554,8 @@ class App:
         if self._assistant is not None:
             self._assistant.close()
         self._assistant, self._model = assistant, assistant.name
-        with contextlib.suppress(OSError):
-            self.store.start()
-            (self.config.home / "states" / "model").write_text(assistant.name, "utf-8")
+        self.store.start()
+        self.catalog.note_last(assistant.name)
         if self.sessions.current is not None:
             self.sessions.annotate(model=assistant.name)
         return assistant.name
@@ -559,26 +576,17 @@ class App:
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:
+            from p8.core import health
+
             self.note_place()
             if self._project is not None and self._project.workspace and self.sessions.current is not None:
                 with contextlib.suppress(P8Error):
                     self.sessions.pause_session()
                 self.portfolio.settle(self._project.id)
             self.sessions.close()
-            self._note_health()
+            health.note(self.config.home, self.sessions.timings, self.store.clock())
         elif "store" in self.__dict__:
             self.store.close()
-
-    def _note_health(self) -> None:
-        """Write down how long creating and saving took here (row P8); nothing where nothing was begun or saved."""
-        timings = self.sessions.timings
-        if timings.created_s or timings.saved_s:
-            from p8.core import health
-
-            home = self.config.home
-            health.write(home, timings.line(self.store.clock(), health.store_bytes(home)))
-            timings.created_s.clear()
-            timings.saved_s.clear()
 
 
 def make_app(config: Config | None = None, directory: Path | None = None, background: bool = True) -> App:

@@ -142,6 +142,7 @@ def _start(rest: list[str], options: dict[str, Any]) -> int:
     from dataclasses import replace
 
     from p8.config import load_config
+    from p8.errors import P8Error
 
     config = load_config()
     if "model" in options:
@@ -156,6 +157,9 @@ def _start(rest: list[str], options: dict[str, Any]) -> int:
             if rest[0] == "__complete":
                 return _complete(app, rest[1:])
             return _command(app, rest, as_json="json" in options)
+        except P8Error as error:
+            app.note_error(error)
+            raise
         finally:
             app.close()
     piped = "" if sys.stdin.isatty() else sys.stdin.read()

@@ -86,6 +86,7 @@ def session_complete(app: App, args: Namespace) -> Result:
     note = app.handoff.write(reason="completed")
     shown = session_stats(app, target(app, []), completed=True)
     app.note_place()
+    app.say_metrics("completed", measured=shown.data)
     app.sessions.end_session()
     said = Text(f"Completed. ◆ {checkpoint.name}; handoff in {note.path}", "good")
     data = {"session": current.session_id, "status": "completed", "handoff": str(note.path), "metrics": shown.data}

@@ -540,6 +540,23 @@ def gauge_of(
     )  # fmt: skip
 
 
+def figures_of(usage: Usage, plan: Plan | None, window: int) -> dict[str, Any]:
+    """Return in plain numbers where a session stands, as counted with the last turn (see `core/pulse.py`)."""
+    ahead = planning.forecast([tokens for _, tokens in usage.turns])
+    found: dict[str, Any] = {
+        "used": usage.total, "sent": usage.sent, "window": window, "full": usage.sent / max(window, 1),
+        "tokens_per_turn": round(ahead.per_turn), "trend": ahead.trend,
+    }  # fmt: skip
+    if plan is None:
+        return found
+    now = "" if usage.phase in usage.done else usage.phase
+    return found | {
+        "phase": usage.phase, "budget": plan.total_budget, "spent": usage.total / max(plan.total_budget, 1),
+        "completion": planning.completion(plan, usage.by_phase(), usage.done, now),
+        "turns_left": ahead.turns_until(plan.total_budget - usage.total),
+    }  # fmt: skip
+
+
 def _name(trigger: Trigger) -> str:
     return {
         "percentage": f"auto: {trigger.name} of the estimate",

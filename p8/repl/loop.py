@@ -243,8 +243,11 @@ class Repl:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as out:
                 out.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%S%z')} p8 {__version__}\n{traceback.format_exc()}")
+        failure = P8Error("P8 failed; your session is saved", f"what happened is in {file}")
+        with contextlib.suppress(Exception):
+            self.app.note_error(failure)
         with contextlib.suppress(OSError):
-            self.screen.error(P8Error("P8 failed; your session is saved", f"what happened is in {file}"))
+            self.screen.error(failure)
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -281,6 +284,7 @@ class Repl:
         try:
             yield
         except Held as error:
+            self.app.note_error(error)
             self._held(error)
         except P8Error as error:
             self.screen.error(error)
@@ -389,6 +393,7 @@ class Repl:
             assistant = app.assistant
         except AssistantError as error:
             self.screen.error(error)
+            app.note_error(error)
             return
         if app.sessions.current is not None and app.sessions.current.metadata.get("model") != assistant.name:
             with self._kept():

@@ -76,6 +76,7 @@ class Web:
             routes=[*self._own(), *(self._rest(route) for route in self.routes)],
             exception_handlers={HTTPException: _http_problem, P8Error: _p8_problem, Refused: _refusal, 500: _broken},
         )
+        self.starlette.state.p8 = app
         self.policies = {f"{route.method} {route.path}": route.policy for route in self.routes} | OWN
         undeclared_routes = undeclared(self.starlette, self.policies)
         if undeclared_routes:
@@ -247,5 +248,9 @@ async def _refusal(_request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
+    failure = P8Error(
+        f"{request.method} {request.url.path} failed: {type(error).__name__}", "the server's log says more"
+    )
+    request.app.state.p8.note_error(failure)
     logging.getLogger("p8.server").error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _answered(problems.problem(500, "something went wrong in P8 itself; its log says what"))

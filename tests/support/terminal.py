@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pexpect
+import ptyprocess
 import pyte
 
 P8 = [sys.executable, "-m", "p8"]
@@ -108,8 +109,14 @@ class Terminal:
         self.process.closed = self.process.ptyproc.closed = True
 
     def close(self) -> None:
-        """Make an end of it."""
-        if self.process.closed:
-            self.process.ptyproc.terminate(force=True)
-        else:
-            self.process.close(force=True)
+        """Make an end of it; a machine that is busy gets the time it needs."""
+        try:
+            if self.process.closed:
+                self.process.ptyproc.terminate(force=True)
+            else:
+                self.process.close(force=True)
+        except (pexpect.ExceptionPexpect, ptyprocess.PtyProcessError):
+            until = time.monotonic() + 15
+            while self.process.ptyproc.isalive():
+                assert time.monotonic() < until, "it lives on after SIGKILL"
+                time.sleep(0.1)
