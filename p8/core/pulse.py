@@ -103,9 +103,10 @@ class Pulse:
         if session is None or counts is None or counts.session != session.session_id:
             return None
         found: dict[str, Any] = {**counts.plain(), **self._more()}
-        if found == self._said and not measured:
+        done = {name: value for name, value in found.items() if name != "worked_s"}  # time alone is no news
+        if done == self._said and not measured:
             return None
-        self._said, self._said_us = found, self._sessions.store.clock()
+        self._said, self._said_us = done, self._sessions.store.clock()
         said = {"about": session.session_id, "why": why, **found, **measured}
         note(self._sessions.store, WHAT, **said)
         return said
