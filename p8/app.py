@@ -120,7 +120,7 @@ class App:
     def _figures(self) -> dict[str, Any]:
         from p8.core.context import figures_of
 
-        if "planner" not in self.__dict__ or not self.planner.ready:
+        if "planner" not in self.__dict__ or not self.planner.is_current:
             return {}
         return figures_of(self.planner.usage, self.planner.plan, self.planner.window)
 

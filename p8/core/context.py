@@ -179,6 +179,11 @@ class ContextPlanner:
         self.plan: Plan | None = None
         self.fired: set[str] = set()
 
+    @property
+    def is_current(self) -> bool:
+        """Return whether the counts are those of the session that is current now."""
+        return self._session is not None and self._session is self._sessions.current
+
     # counting
 
     @property

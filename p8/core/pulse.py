@@ -57,6 +57,11 @@ class Counts:
         elif change.kind == Kind.CHECKPOINT:
             self.checkpoints += 1
 
+    @property
+    def is_nothing(self) -> bool:
+        """Return whether nothing but lines was typed."""
+        return not (self.messages or self.executions or self.checkpoints)
+
     def plain(self) -> dict[str, Any]:
         """Return them as an event has them."""
         return {
@@ -100,7 +105,7 @@ class Pulse:
         """
         session = self._sessions.current
         counts = self._counts
-        if session is None or counts is None or counts.session != session.session_id:
+        if session is None or counts is None or counts.session != session.session_id or counts.is_nothing:
             return None
         found: dict[str, Any] = {**counts.plain(), **self._more()}
         done = {name: value for name, value in found.items() if name != "worked_s"}  # time alone is no news

@@ -90,7 +90,7 @@ class StatusLine:
     def _filled(self) -> float:
         """Return the part of what the model takes that the last request filled; in memory since that turn."""
         planner = self._app.__dict__.get("planner")
-        return planner.usage.sent / max(planner.window, 1) if planner is not None else 0.0
+        return planner.usage.sent / max(planner.window, 1) if planner is not None and planner.is_current else 0.0
 
     def _current_branch(self) -> str:
         now = time.monotonic()
