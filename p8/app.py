@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
-from p8.events import Bus, Change
+from p8.events import Bus
 from p8.model import Checkpoint, GitState, Notice, Project, Session
 from p8.store.manager import PersistenceManager
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from p8.core.memories import Memories
     from p8.core.permissions import Permissions
     from p8.core.portfolio import Portfolio
+    from p8.core.project_trash import ProjectTrash
     from p8.core.projects import Projects
     from p8.core.pulse import Pulse
     from p8.core.removal import Removal
@@ -103,7 +104,9 @@ class App:
         from p8.core.sessions import SessionManager
 
         if self.config.trash_expire_days > 0 and self._background:
-            self.bus.subscribe(self._expire_trash)
+            from p8.core.trash import once_ready
+
+            self.bus.subscribe(once_ready(lambda: (self.trash.expire(), self.project_trash.expire())))
         made = SessionManager(self.store)
         if self._background:
             from p8.core.pulse import Pulse
@@ -314,6 +317,13 @@ class App:
         return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
 
     @cached_property
+    def project_trash(self) -> ProjectTrash:
+        """The same of projects."""
+        from p8.core.project_trash import ProjectTrash
+
+        return ProjectTrash(self.portfolio, self.removal, self.trash, self.config.trash_expire_days)
+
+    @cached_property
     def doctor(self) -> Doctor:
         """Examines and repairs what is kept."""
         from p8.core.doctor import Doctor
@@ -450,15 +460,6 @@ class App:
             self._again = threading.Timer(max(self.config.project_cleanup_every_s, 60.0), self.look_after_projects)
             self._again.daemon = True
             self._again.start()
-
-    def _expire_trash(self, change: Change) -> None:
-        """Once the store is ready, purge what is due, aside: whoever publishes must not wait for it."""
-        if (change.kind, change.name) == ("store", "ready"):
-            threading.Thread(target=self._expire, name="p8-trash", daemon=True).start()
-
-    def _expire(self) -> None:
-        with contextlib.suppress(P8Error):
-            self.trash.expire()
 
     # turns
 

@@ -213,8 +213,8 @@ class Forecast(NamedTuple):
         """
         Return how many more turns fit into `tokens`; None where that cannot be said, or it is more than 1,000.
 
-        The n-th turn from now (0, 1, 2 …) is taken to cost per_turn while the trend is steady, else per_turn + slope * n,
-        and at least half of per_turn: a conversation that grows cheaper does not go on until it costs nothing.
+        The n-th turn from now (0, 1, 2 …) is taken to cost per_turn while the trend is steady, else
+        per_turn + slope * n, and at least half of per_turn: one that grows cheaper does not end up costing nothing.
         """
         if self.per_turn <= 0:
             return None
