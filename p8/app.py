@@ -121,7 +121,7 @@ class App:
         self.progress(fraction, text)
 
     def _figures(self) -> dict[str, Any]:
-        from p8.core.context import figures_of
+        from p8.core.gauge import figures_of
 
         if "planner" not in self.__dict__ or not self.planner.is_current:
             return {}

@@ -142,7 +142,7 @@ def _start(rest: list[str], options: dict[str, Any]) -> int:
     from dataclasses import replace
 
     from p8.config import load_config
-    from p8.errors import P8Error
+    from p8.errors import P8Error, UsageError
 
     config = load_config()
     if "model" in options:
@@ -158,7 +158,8 @@ def _start(rest: list[str], options: dict[str, Any]) -> int:
                 return _complete(app, rest[1:])
             return _command(app, rest, as_json="json" in options)
         except P8Error as error:
-            app.note_error(error)
+            if not isinstance(error, UsageError):  # a line that fits no command is the shell's business
+                app.note_error(error)
             raise
         finally:
             app.close()
@@ -326,6 +327,8 @@ def _values(app: App, before: list[str], last: str) -> list[str]:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
     if "project" in kinds:
         return [*(row.project.id for row in app.portfolio.listed()), *options]
+    if "memory" in kinds:
+        return [*(memory.id for memory in app.memories.all()), *options]
     if "model" in kinds:
         return [*(model.name for model in app.catalog.models()), *options]
     if "path" in kinds:

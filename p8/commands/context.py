@@ -5,23 +5,38 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from p8.commands.registry import Meter, Meters, Plot, Result, Text, View, command
-from p8.errors import UsageError
+from p8.commands.registry import Arg, Meter, Meters, Plot, Result, Text, View, command
 
 if TYPE_CHECKING:
     from p8.app import App
-    from p8.core.context import Gauge
+    from p8.core.gauge import Gauge
 
 WARNING, FULL = 0.7, 0.9
 MARKS = {"done": "✓", "now": "▸"}
 
 
-@command("context", "Show how full the context is, by phase and by source.", doors=("repl",))
+@command(
+    "context", "Show how full the context is, by phase and by source.",
+    Arg("session", "which session; the current one, in the shell the last one", "session", "*"),
+    examples=("context", "context last --json"),
+)  # fmt: skip
 def context(app: App, args: Namespace) -> Result:
     """Show the gauge."""
-    if app.sessions.current is None:
-        raise UsageError("no session is active", "say something and one begins, or /resume one")
-    found = app.planner.gauge()
+    current = app.session_known
+    if not args.session and current is not None:
+        return _shown(app.planner.gauge())
+    from p8.assistants.tokens import window_of
+    from p8.commands.session import last_worked, target
+    from p8.core.gauge import gauge_of, recorded
+
+    row = target(app, args.session) if args.session else last_worked(app)
+    if current is not None and row.id == current.session_id:
+        return _shown(app.planner.gauge())
+    window = window_of(row.model, limit=app.config.context_limit_tokens)
+    return _shown(gauge_of(*recorded(row.meta), (), row.model, window)._replace(fired=(), waiting=()))
+
+
+def _shown(found: Gauge) -> Result:
     plain = found._asdict() | {"phases": [list(p) for p in found.phases], "forecast": found.forecast._asdict()}
     return Result(plain, tuple(views_of(found)))
 
@@ -60,4 +75,5 @@ def _meter(label: str, used: int, whole: int, turns: int | None) -> Meter:
 def _phase(name: str, used: int, may: int, how: str) -> Meter:
     note = f"{used:,} of {may:,} tokens" if may and how != "done" else f"{used:,} tokens"
     style = "dim" if how == "done" else "bad" if used > may else "accent"
-    return Meter(f"{MARKS.get(how, ' ')} {name}", used / may if may else 0.0, note, style)
+    part = 1.0 if how == "done" else used / may if may else 0.0
+    return Meter(f"{MARKS.get(how, ' ')} {name}", part, note, style)

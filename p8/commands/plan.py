@@ -69,7 +69,7 @@ def session_phase(app: App, args: Namespace) -> Result:
 
 
 @command("session complete", "Finish the plan, write a last checkpoint and handoff, and end the session.",
-         doors=("repl",), aliases=("sess complete",))  # fmt: skip
+         doors=("repl",), aliases=("sess complete",), examples=("session complete",))  # fmt: skip
 def session_complete(app: App, args: Namespace) -> Result:
     """Complete the session, and show what came of it."""
     from p8.commands.session import target

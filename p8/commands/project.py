@@ -177,7 +177,7 @@ def project_pin(app: App, args: Namespace) -> Result:
     return _said(app, app.portfolio.change(target(app, args.project).project.id, pinned=True), "Pinned")
 
 
-@command("project unpin", "Take a pin back.", WHICH)
+@command("project unpin", "Take a pin back.", WHICH, examples=("project unpin my-api",))
 def project_unpin(app: App, args: Namespace) -> Result:
     """Unpin a project."""
     return _said(app, app.portfolio.change(target(app, args.project).project.id, pinned=None), "Not pinned any more")

@@ -32,7 +32,7 @@ class Arg(NamedTuple):
     One argument of a command, in argparse's terms.
 
     `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag", "action", "project",
-    "agent", "view" (a setting of it, with its value) or nothing.
+    "agent", "memory", "view" (a setting of it, with its value) or nothing.
     """
 
     name: str  #: "title", or "--id" for an option
@@ -372,14 +372,16 @@ class Registry:
         Return the command that `words` begin with (two words before one) and the words left.
 
         Raises:
-            UsageError: there is none; the hint names the nearest ones.
+            UsageError: there is none, and the hint names the nearest ones; or it is offered at another door.
         """
         if words:
             self.load(words[0])
         for length in (2, 1):
             name = " ".join(words[:length])
             found = self.commands.get(self.aliases.get(name, name))
-            if len(words) >= length and found is not None and door in found.doors:
+            if len(words) >= length and found is not None:
+                if door not in found.doors:
+                    raise UsageError(f"{found.path} works in the REPL only", f"p8, then /{' '.join(words)[:60]}")
                 return found, list(words[length:])
         raise UsageError(f"no command is called {words[0]!r}" if words else "no command given", self._near(words, door))
 

@@ -64,6 +64,19 @@ def target(app: App, words: Sequence[str]) -> SessionRow:
     return app.store.sessions.get(app.sessions.current.session_id)
 
 
+def last_worked(app: App) -> SessionRow:
+    """
+    Return the project's newest session in which something was said, run or planned.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for row in app.store.sessions.page(project=app.project.id, limit=100):
+        if row.messages or row.executions or "plan" in row.meta:
+            return row
+    raise NotFound("no session in this project yet", "say something, and one begins")
+
+
 def plain(row: SessionRow) -> dict[str, Any]:
     """Return a session as `--json` prints it."""
     data = {name: getattr(row, name) for name in row._fields}

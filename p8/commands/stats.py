@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Card, Meter, Meters, Plot, Result, Text, View, command
 from p8.core.amounts import bytes_said, hours_said, many
-from p8.errors import NotFound, UsageError
+from p8.errors import NotFound
 from p8.model import SessionRow, from_us
 
 if TYPE_CHECKING:
@@ -73,19 +72,15 @@ def _is_begun(app: App) -> bool:
 
 def session_stats(app: App, row: SessionRow, completed: bool = False) -> Result:
     """Return a session's metrics, drawn; `completed` where it is about to be."""
-    from p8.core.context import Usage, gauge_of
+    from p8.core.gauge import gauge_of, recorded
     from p8.core.metrics import measure
-    from p8.core.plan import Plan
 
     current = app.session_known
     if current is not None and current.session_id == row.id:
         place, plan, usage, gauge = app.directory, app.planner.plan, app.planner.usage, app.planner.gauge()
     else:
         place = Path(row.directory) if row.directory else app.directory
-        plan = None
-        with contextlib.suppress(UsageError):
-            plan = Plan.from_dict(row.meta["plan"]) if "plan" in row.meta else None
-        usage = Usage.from_dict(row.meta.get("usage"))
+        usage, plan = recorded(row.meta)
         gauge = gauge_of(usage, plan)
     found = measure(app.sessions, row, place, gauge, plan, [tokens for _, tokens in usage.turns], completed)
     return Result(found.to_dict(), tuple(_session_views(row, found, gauge.used, plan)))

@@ -465,7 +465,8 @@ def signals_of(facts: Mapping[str, Any], names: Sequence[str] = ()) -> frozenset
         "behind": bool(facts.get("behind")), "failing": bool(facts.get("last_exit")),
         "passing": facts.get("last_exit") == 0, "budget": (facts.get("budget") or 0) >= 0.7,
         "stale-checkpoint": (facts.get("checkpoint_s") or 0) >= 1800,
-        "python": bool(there & {"pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "requirements.txt"}),
+        "python": bool(there & {"pyproject.toml", "setup.cfg", "tox.ini", "requirements.txt"})
+        or any(name.endswith(".py") for name in there),
         "node": "package.json" in there, "rust": "Cargo.toml" in there, "go": "go.mod" in there,
     }  # fmt: skip
     return frozenset(name for name, value in holds.items() if value)

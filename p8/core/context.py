@@ -8,21 +8,20 @@ a kill -9. Refuses: to ask a network how many tokens something is.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from p8.assistants.tokens import TokenBook, Tokens
 from p8.core import plan as planning
 from p8.core.checkpoints import Checkpoints
-from p8.core.plan import EMERGENCY_PERCENT, Forecast, Plan, Trigger
+from p8.core.gauge import SOURCES, UNPLANNED, Gauge, Usage, gauge_of
+from p8.core.plan import EMERGENCY_PERCENT, Plan, Trigger
 from p8.core.sessions import History, SessionManager, fresh
 from p8.core.turns import CONTEXT_ENTRIES, run_text
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError, UsageError
 from p8.model import Checkpoint, Kind, Session, text_of
 
-SOURCES = ("messages", "tools", "memories", "files")
-UNPLANNED = "session"  #: the phase of a session without a plan
 TURNS_KEPT = 200
 NOTE_EVERY = 60
 DECAY = 0.8  #: what a turn's report weighs against the one after it
@@ -74,75 +73,6 @@ class Correction:
             if 0.2 <= slope <= 5:
                 return slope, y - slope * x
         return y / x, 0.0
-
-
-@dataclass(slots=True)
-class Usage:
-    """Where the counting of a session stands. Plain in the journal as `usage`."""
-
-    seq: int = 0  #: the last entry that is counted
-    phase: str = UNPLANNED
-    done: list[str] = field(default_factory=list)
-    used: dict[str, dict[str, int]] = field(default_factory=dict)  #: phase -> source -> tokens
-    turns: list[list[int]] = field(default_factory=list)  #: [time (µs), tokens], oldest first
-    sent: int = 0  #: tokens of the last request and its answer, as reported, else counted
-    extra: dict[str, int] = field(default_factory=dict)  #: source -> most tokens sent of what is not recorded
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Usage:
-        """Build from `to_dict`'s shape; what does not fit is begun anew."""
-        found = cls()
-        for name in cls.__slots__:
-            value = data.get(name) if isinstance(data, Mapping) else None
-            if type(value) is type(getattr(found, name)):
-                setattr(found, name, value)
-        if not all(isinstance(v, dict) for v in found.used.values()):
-            found.used = {}
-        found.turns = [turn for turn in found.turns if isinstance(turn, list) and len(turn) == 2]
-        return found
-
-    def add(self, source: str, tokens: int) -> None:
-        """Count tokens in the current phase."""
-        if tokens:
-            by_source = self.used.setdefault(self.phase, {})
-            by_source[source] = by_source.get(source, 0) + tokens
-
-    def by_phase(self) -> dict[str, int]:
-        """Return tokens by phase."""
-        return {phase: sum(sources.values()) for phase, sources in self.used.items()}
-
-    def by_source(self) -> dict[str, int]:
-        """Return tokens by source, all sources named."""
-        return {s: sum(sources.get(s, 0) for sources in self.used.values()) for s in SOURCES}
-
-    @property
-    def total(self) -> int:
-        """Return all tokens."""
-        return sum(self.by_phase().values())
-
-
-class Gauge(NamedTuple):
-    """What `/context` shows. Tokens throughout."""
-
-    model: str
-    exact: bool  #: counted with the model's own vocabulary
-    window: int  #: what the model takes at once
-    filled: int  #: of it by the last request and its answer
-    used: int  #: by the whole session
-    sources: dict[str, int]
-    phases: tuple[tuple[str, int, int, str], ...]  #: name, used, may use, "done", "now" or ""
-    budget: int  #: 0 without a plan
-    buffer: int  #: left of the fifth on top
-    completion: float | None
-    forecast: Forecast
-    turns_left_budget: int | None
-    turns_left_window: int | None
-    fired: tuple[str, ...]
-    waiting: tuple[str, ...]
 
 
 class ContextPlanner:
@@ -516,50 +446,6 @@ class ContextPlanner:
         """
         self.settle()
         return gauge_of(self.usage, self.plan, self.fired, self._model(), self._window(), self.tokens.exact)
-
-
-def gauge_of(
-    usage: Usage, plan: Plan | None, fired: Collection[str] = (), model: str = "", window: int = 0, exact: bool = False
-) -> Gauge:
-    """Return where a session stands that is at this usage and has this plan."""
-    by_phase = usage.by_phase()
-    may = planning.reallocate(plan, by_phase, usage.done) if plan is not None else {}
-    names = [p.name for p in plan.phases] if plan is not None else []
-    names += [name for name in by_phase if name not in names]
-    now = "" if usage.phase in usage.done else usage.phase
-    phases = tuple(
-        (n, by_phase.get(n, 0), may.get(n, by_phase.get(n, 0) if n in usage.done else 0),
-         "done" if n in usage.done else "now" if n == now else "")
-        for n in names
-    )  # fmt: skip
-    ahead = planning.forecast([tokens for _, tokens in usage.turns])
-    left = plan.total_budget - usage.total if plan is not None else 0
-    triggers = [t.name for t in plan.triggers] if plan is not None else ["emergency"]
-    return Gauge(
-        model, exact, window, usage.sent, usage.total, usage.by_source(), phases,
-        plan.total_budget if plan is not None else 0,
-        planning.buffer_left(plan, by_phase, usage.done) if plan is not None else 0,
-        planning.completion(plan, by_phase, usage.done, now) if plan is not None else None,
-        ahead, ahead.turns_until(left) if plan is not None else None, ahead.turns_until(window - usage.sent),
-        tuple(t for t in triggers if t in fired), tuple(t for t in triggers if t not in fired),
-    )  # fmt: skip
-
-
-def figures_of(usage: Usage, plan: Plan | None, window: int) -> dict[str, Any]:
-    """Return in plain numbers where a session stands, as counted with the last turn (see `core/pulse.py`)."""
-    ahead = planning.forecast([tokens for _, tokens in usage.turns])
-    found: dict[str, Any] = {
-        "used": usage.total, "sent": usage.sent, "window": window, "full": usage.sent / max(window, 1),
-        "tokens_per_turn": round(ahead.per_turn), "trend": ahead.trend,
-    }  # fmt: skip
-    if plan is None:
-        return found
-    now = "" if usage.phase in usage.done else usage.phase
-    return found | {
-        "phase": usage.phase, "budget": plan.total_budget, "spent": usage.total / max(plan.total_budget, 1),
-        "completion": planning.completion(plan, usage.by_phase(), usage.done, now),
-        "turns_left": ahead.turns_until(plan.total_budget - usage.total),
-    }  # fmt: skip
 
 
 def _name(trigger: Trigger) -> str:

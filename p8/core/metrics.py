@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from p8.core.context import Gauge
+from p8.core.gauge import Gauge
 from p8.core.plan import DOC_OVERHEAD, TEST_OVERHEAD, TOKENS_PER_LINE, Plan, Scope
 from p8.core.sessions import SessionManager
 from p8.formats.reports import Coverage, Outcomes, newest_coverage, newest_tests

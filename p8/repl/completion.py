@@ -89,6 +89,8 @@ class ReplCompleter(Completer):
         if "session" in kinds:
             rows = self._app.store.sessions.page(project=self._app.project.id, limit=200)
             titled += [(row.id, row.title or "untitled") for row in rows]
+        if "memory" in kinds:
+            titled += [(memory.id, memory.text) for memory in self._app.memories.all()]
         if "checkpoint" in kinds:
             titled += [(c.id, c.name) for c in self._app.checkpoints.list()]
         if "model" in kinds:

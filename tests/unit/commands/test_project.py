@@ -50,6 +50,26 @@ def test_a_project_from_its_making_to_the_trash_and_back(app) -> None:
     assert Path(run(app, "project show my-api").data["workspace"], "repo").is_dir()
 
 
+def test_a_project_in_the_trash_is_removed_for_good_when_that_is_agreed_to(app) -> None:
+    made = run(app, "project create scratch --workspace").data
+    with pytest.raises(NotFound):
+        run(app, "project purge scratch")  # it is not in the trash
+    with pytest.raises(UsageError):
+        run(app, "project purge")
+    run(app, "project delete scratch --yes")
+    assert "nothing goes" in run(app, "project purge --expired").views[0].text
+    (planned,) = run(app, "project purge scratch --dry-run").data["projects"]
+    assert planned["project_id"] == made["project_id"]
+    assert (app.removal.trash / planned["folder"]).is_dir()
+    asked = run(app, "project purge scratch").effect
+    assert isinstance(asked, Confirm)
+    done = run(app, asked.command)
+    assert done.data["purged"] == [made["project_id"]]
+    assert "Removed for good: scratch (" in done.views[0].text
+    assert not (app.removal.trash / planned["folder"]).exists()
+    assert run(app, "project list --trash").data == []
+
+
 def test_this_directory_becomes_a_project_and_takes_its_sessions_along(app) -> None:
     session = app.ensure_session()
     app.settle_project()
