@@ -92,11 +92,15 @@ class App:
     @cached_property
     def store(self) -> PersistenceManager:
         """Where everything is kept."""
-        from p8.core.log import notes_down
-
         store = PersistenceManager(self.config.home, self.bus, self._background)
-        self.bus.subscribe(notes_down(store))
+        self.bus.subscribe(self._note_down)
         return store
+
+    def _note_down(self, change: Change) -> None:
+        if change.kind == "notice":
+            from p8.core.log import notes_down
+
+            notes_down(self.store)(change)
 
     @cached_property
     def sessions(self) -> SessionManager:
@@ -563,6 +567,8 @@ class App:
 
     def _note_health(self) -> None:
         """Write down how long creating and saving took here (row P8); nothing where nothing was begun or saved."""
+        if "timings" not in vars(self.sessions):
+            return
         timings = self.sessions.timings
         if timings.created_s or timings.saved_s:
             from p8.core import health

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from p8.errors import InvalidTransition, UsageError
+from p8.patterns import pattern
 from p8.records import Record
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ else:
     SessionId = ProjectId = CheckpointId = str
 
 #: what another process wrote to a session at the same time is a session of its own, named after it and that process
-ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(~[0-9a-f]{6}){0,4}", re.ASCII)
+ID_PATTERN = pattern(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(~[0-9a-f]{6}){0,4}", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TITLE_LENGTH = 72
 

@@ -320,10 +320,20 @@ class Registry:
         self.aliases: dict[str, str] = {}
         self._loaded: set[str] = set()
 
-    def load(self, word: str = "") -> None:
-        """Import what declares the commands that begin with `word`; everything where none is given."""
-        wanted = set(BUILT_IN[word].split()) if word in BUILT_IN else set(" ".join(BUILT_IN.values()).split())
-        for name in sorted(wanted - self._loaded):
+    def load(self, word: str = "", until: str = "") -> None:
+        """
+        Import what declares commands.
+
+        Args:
+            word: those that begin with it; every one where none is given.
+            until: stop as soon as there is a command of this path.
+        """
+        wanted = BUILT_IN.get(word) or " ".join(sorted(set(BUILT_IN.values())))
+        for name in wanted.split():
+            if name in self._loaded:
+                continue
+            if until in self.commands or until in self.aliases:
+                return
             self._loaded.add(name)
             self.add_module(import_module(f"p8.commands.{name}"))
         if self.plugins and word not in BUILT_IN and "entry points" not in self._loaded:
@@ -362,7 +372,7 @@ class Registry:
             UsageError: there is none; the hint names the nearest ones.
         """
         if words:
-            self.load(words[0])
+            self.load(words[0], " ".join(words[:2]) if len(words) > 1 else "")
         for length in (2, 1):
             name = " ".join(words[:length])
             found = self.commands.get(self.aliases.get(name, name))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from p8.errors import P8Error, StoreError, UsageError, WorkspaceError
 from p8.model import Project, ProjectId
+from p8.patterns import pattern
 from p8.store.manager import PersistenceManager
 from p8.workspace import git, hosted
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 ATTRIBUTE = "user.p8.project"
 MARKER = Path(".ai-sessions") / "project.json"
-PREFIX = re.compile(r"[a-z][a-z0-9-]{0,31}")
-ID = re.compile(r"[a-z][a-z0-9-]{0,31}-[0-9a-f]{8}")
+PREFIX = pattern(r"[a-z][a-z0-9-]{0,31}")
+ID = pattern(r"[a-z][a-z0-9-]{0,31}-[0-9a-f]{8}")
 
 
 def check_prefix(prefix: str) -> str:
@@ -260,11 +261,12 @@ def _is_settled(known: Project, root: Path) -> bool:
 
 def marker_of(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
     """Return the project that the nearest marker names, and where it lies; within a repository none above its top."""
-    import json
-
     for folder in _upwards(directory, top):
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            data = json.loads(git.read(folder / MARKER, 65536))
+            said = git.read(folder / MARKER, 65536)
+            import json  # few directories have one
+
+            data = json.loads(said)
             if isinstance(data, dict) and isinstance(data.get("id"), str) and ID.fullmatch(data["id"]):
                 name = data.get("name")
                 name = name if isinstance(name, str) and name.strip() else folder.name

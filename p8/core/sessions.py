@@ -13,7 +13,6 @@ from functools import cached_property
 from time import perf_counter
 
 from p8.core.custody import Custody
-from p8.core.health import Timings
 from p8.errors import Conflict, InvalidTransition, NotSaved, StoreError
 from p8.events import Change
 from p8.model import (
@@ -34,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from p8.core.health import Timings
     from p8.session import Session
 
 PAGE = 200
@@ -53,7 +53,6 @@ class SessionManager:
         current: the session being recorded, or None.
         custody: who holds which session; finds those whose process died.
         runs: executions recorded since it became current, and before how many new messages each stands.
-        timings: how long creating and saving took in this process.
     """
 
     def __init__(self, store: PersistenceManager | None = None, *, new_id: Callable[[], str] | None = None) -> None:
@@ -64,9 +63,15 @@ class SessionManager:
         self._lock = threading.RLock()
         self._titled = False
         self.runs: list[tuple[int, dict[str, Any]]] = []
-        self.timings = Timings()
         self._house = f"~{self.store.leases.me.owner}"
         self.custody = Custody(self.store, self._lost)
+
+    @cached_property
+    def timings(self) -> Timings:
+        """How long creating and saving took in this process."""
+        from p8.core.health import Timings
+
+        return Timings()
 
     @cached_property
     def _append(self) -> Callable[..., tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -50,6 +49,8 @@ def installation_of(home: Path) -> str:
     Raises:
         StoreError: the home cannot be written to.
     """
+    import re
+
     path = home / "states" / "installation"
     try:
         with contextlib.suppress(FileNotFoundError):

@@ -174,7 +174,7 @@ def _boot() -> str:
     global _BOOT
     if not _BOOT:
         try:
-            _BOOT = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+            _BOOT = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
         except OSError:
             _BOOT = "unknown"
     return _BOOT

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from p8.store.stamp import Stamp
 
 TEMPORARY = "/tmp"  # noqa: S108 #: where the journal goes when the home cannot be written to
+GLANCE_S = 0.05  #: a process that only reads looks so often at whether something waits to be folded
 FOLDERS = ("journal", "snapshots", "configs", "cache", "logs", "sockets", "states", "models", "trash")
 
 
@@ -89,15 +90,15 @@ class PersistenceManager:
         self._background = background
         self._started = False
         self._settled = False
+        self._glanced = -GLANCE_S
         self._closed = False
         self._shared_save: asyncio.Task[None] | None = None
 
     @cached_property
     def spill(self) -> Path:
         """Where the journal goes when the home cannot be written to."""
-        from xxhash import xxh3_64_hexdigest
-
-        return Path(TEMPORARY) / f"p8-{os.getuid()}-{xxh3_64_hexdigest(bytes(self.home))}"
+        digest = int.from_bytes(bytes(self.home)) % ((1 << 61) - 1)
+        return Path(TEMPORARY) / f"p8-{os.getuid()}-{digest:016x}"
 
     @cached_property
     def journal(self) -> Journal:
@@ -191,8 +192,13 @@ class PersistenceManager:
 
     def _ready(self) -> None:
         self._settle_home()
-        if "keeper" in self.__dict__ or not is_current(self.readers, self._users, self.home / "journal", self.spill):
+        if "keeper" in self.__dict__:
             self.keeper.ready(2.0)
+        elif time.monotonic() - self._glanced > GLANCE_S:
+            if is_current(self.readers, self._users, self.home / "journal", self.spill):
+                self._glanced = time.monotonic()
+            else:
+                self.keeper.ready(2.0)
 
     def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from p8.errors import StoreError
+from p8.patterns import pattern
 from p8.store.plain import column
 
 TYPE_CHECKING = False
@@ -37,9 +38,9 @@ __all__ = ["Readers", "connect", "driver", "is_corrupt", "is_local", "is_safe_fo
 LOCAL_FILESYSTEMS = {
     "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "zfs", "apfs", "hfs", "ramfs", "bcachefs", "jfs",
 }  # fmt: skip
-BUSY = re.compile("locked|busy", re.IGNORECASE)
-CORRUPT = re.compile("malformed|not a database|corrupt|unsupported file format|disk image", re.IGNORECASE)
-FULL = re.compile("disk is full|disk I/O error|readonly|read-only|unable to open", re.IGNORECASE)
+BUSY = pattern("locked|busy", re.IGNORECASE)
+CORRUPT = pattern("malformed|not a database|corrupt|unsupported file format|disk image", re.IGNORECASE)
+FULL = pattern("disk is full|disk I/O error|readonly|read-only|unable to open", re.IGNORECASE)
 
 
 def is_safe_for_wal(version: tuple[int, ...]) -> bool:

@@ -17,13 +17,13 @@ import contextlib
 import functools
 import os
 import re
-import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from p8.errors import WorkspaceError
 from p8.model import GitState
+from p8.patterns import pattern
 from p8.records import Record
 
 TYPE_CHECKING = False
@@ -46,11 +46,11 @@ STATUS = (
 )  # fmt: skip
 #: Where none of this stands in a configuration, it names no filter, reads no further file and has a work tree. Git
 #: knows no way to write these words otherwise; whatever holds one is read by git itself, which knows the syntax.
-SUSPECT = re.compile(rb"filter|include|bare\s*=?\s*(?!\s*(?:=\s*)?(?:false|no|off|0))", re.IGNORECASE)
-FILTER = re.compile(r"filter\.(.*)\.(?:clean|smudge|process|required)", re.DOTALL)
+SUSPECT = pattern(rb"filter|include|bare\s*=?\s*(?!\s*(?:=\s*)?(?:false|no|off|0))", re.IGNORECASE)
+FILTER = pattern(r"filter\.(.*)\.(?:clean|smudge|process|required)", re.DOTALL)
 #: settings of the person's own that decide what counts as changed; none of them runs anything
 PERSONAL = ("core.excludesfile", "core.autocrlf", "core.eol")
-OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+OBJECT = pattern(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 class Repository(Record):
@@ -460,6 +460,8 @@ def executable() -> str:
     Raises:
         WorkspaceError: nowhere.
     """
+    import shutil
+
     where = shutil.which("git", path=os.defpath) or shutil.which("git")
     if where is None or not Path(where).is_absolute():
         raise WorkspaceError("git is not installed", "only branch and commit are read of a repository without it")

@@ -12,7 +12,7 @@ FILE_LINES, FUNCTION_LINES, PUBLIC_METHODS, CONSTRUCTOR_ARGUMENTS = 600, 60, 15,
 
 #: from the ground up; a module may import what stands below it, and its own room
 LAYERS = [
-    ["p8.errors", "p8.records"],
+    ["p8.errors", "p8.patterns", "p8.records"],
     ["p8.model"],
     ["p8.session"],
     ["p8.events"],
