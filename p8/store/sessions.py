@@ -373,5 +373,5 @@ def _row(row: tuple[Any, ...]) -> SessionRow:
         SessionId(row[0]), row[1], row[2], row[3], row[4], Status(row[5]), row[6], row[7], row[8], row[9], row[10],
         row[11], row[12], row[13], row[14], row[15], row[16], row[17], row[18], row[19], bool(row[20]), bool(row[21]),
         row[22], tuple(unpacked(row[23])), SessionId(row[24]) if row[24] else None, row[25], row[26],
-        load(row[27]),
+        unpacked(row[27]),
     )  # fmt: skip
