@@ -68,7 +68,7 @@ def target(app: App, words: Sequence[str]) -> SessionRow:
 
 def plain(row: SessionRow) -> dict[str, Any]:
     """Return a session as `--json` prints it."""
-    data = {name: getattr(row, name) for name in row._fields}
+    data = row._asdict()
     times = {"created": row.created_us, "last": row.last_us, "ended": row.ended_us, "trashed": row.trashed_us}
     data |= {name: from_us(at).isoformat() if at is not None else None for name, at in times.items()}
     for name in times:
