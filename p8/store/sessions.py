@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from p8.errors import Conflict, NotFound, StoreError
-from p8.model import Entry, SessionId, SessionRow, Status
+from p8.model import Entry, Kind, SessionId, SessionRow, Status
 from p8.store.pack import Codec, expand
 from p8.store.plain import load, unpacked
 from p8.store.sqlite import Readers
@@ -317,6 +317,8 @@ class SessionTable:
         low, high = num << 32 | max(first, 1), num << 32 | max(last, 0)
         kind = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
         params = (low, high, *kinds)
+        if tuple(kinds) == (Kind.CHECKPOINT,):  # there is an index of them, for a statement that names them
+            kind, params = f" AND kind = '{Kind.CHECKPOINT}'", (low, high)
         both = " UNION ALL ".join(ENTRY.format(table=table) + kind for table in ("entries", "packed"))
         order = f" ORDER BY 1 {'DESC' if newest else 'ASC'}" + (f" LIMIT {int(limit)}" if limit is not None else "")
         with self._readers.get() as db:
