@@ -10,16 +10,18 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
-from p8.events import Bus
-from p8.model import Checkpoint, GitState, Notice, Project, Session
+from p8.events import Bus, Change
+from p8.model import Checkpoint, GitState, Notice, Project
 from p8.store.manager import PersistenceManager
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.containers.docker import Docker
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from p8.core.transfer import Transfer
     from p8.core.trash import Trash
     from p8.core.ui import UiState
+    from p8.session import Session
 
 
 class App:
@@ -78,7 +81,7 @@ class App:
         self._noted: tuple[str, Path, GitState] | None = None
         self._supervisor: Supervisor | None = None
         self._again: threading.Timer | None = None
-        self._book: tuple[Path, Book] | None = None
+        self._book: Book | None = None
         self._closed = False
         self._pulse: Pulse | None = None
         #: told how far something long has come: a fraction and what is being done; the door draws it
@@ -92,11 +95,15 @@ class App:
     @cached_property
     def store(self) -> PersistenceManager:
         """Where everything is kept."""
-        from p8.core.log import notes_down
-
         store = PersistenceManager(self.config.home, self.bus, self._background)
-        self.bus.subscribe(notes_down(store))
+        self.bus.subscribe(self._note_down)
         return store
+
+    def _note_down(self, change: Change) -> None:
+        if change.kind == "notice":
+            from p8.core.log import notes_down
+
+            notes_down(self.store)(change)
 
     @cached_property
     def sessions(self) -> SessionManager:
@@ -189,14 +196,10 @@ class App:
     @property
     def actions(self) -> Book:
         """Quick actions, as their files are now."""
-        from p8.core.actions import Book
-        from p8.workspace import git
+        from p8.core.actions import book_at
 
-        found = git.find(self.directory)
-        root = found.root if found is not None else self.directory
-        if self._book is None or self._book[0] != root or not self._book[1].is_current():
-            self._book = root, Book(self.config.home, root)
-        return self._book[1]
+        self._book = book_at(self.config.home, self.directory, self._book)
+        return self._book
 
     @cached_property
     def suggestions(self) -> Suggestions:
@@ -577,15 +580,16 @@ class App:
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:
-            from p8.core import health
-
             self.note_place()
             if self._project is not None and self._project.workspace and self.sessions.current is not None:
                 with contextlib.suppress(P8Error):
                     self.sessions.pause_session()
                 self.portfolio.settle(self._project.id)
             self.sessions.close()
-            health.note(self.config.home, self.sessions.timings, self.store.clock())
+            if "timings" in vars(self.sessions):
+                from p8.core import health
+
+                health.note(self.config.home, self.sessions.timings, self.store.clock())
         elif "store" in self.__dict__:
             self.store.close()
 

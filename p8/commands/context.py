@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import TYPE_CHECKING
-
 from p8.commands.registry import Arg, Meter, Meters, Plot, Result, Text, View, command
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.core.gauge import Gauge
 

@@ -16,11 +16,13 @@ from p8.assistants.tokens import TokenBook, Tokens
 from p8.core import plan as planning
 from p8.core.checkpoints import Checkpoints
 from p8.core.gauge import SOURCES, UNPLANNED, Gauge, Usage, gauge_of
+from p8.core.history import History, fresh
 from p8.core.plan import EMERGENCY_PERCENT, Plan, Trigger
-from p8.core.sessions import History, SessionManager, fresh
+from p8.core.sessions import SessionManager
 from p8.core.turns import CONTEXT_ENTRIES, run_text
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError, UsageError
-from p8.model import Checkpoint, Kind, Session, text_of
+from p8.model import Checkpoint, Kind, text_of
+from p8.session import Session
 
 TURNS_KEPT = 200
 NOTE_EVERY = 60
