@@ -22,7 +22,8 @@ from p8.core.blueprint import Places, user_of
 from p8.core.export import all_rows, write_archive
 from p8.core.roster import UP, Instance, InstanceStatus, instance_of
 from p8.errors import Conflict, FormatError, NotFound, StoreError
-from p8.formats.backup import CONFIG, FORMAT, SESSIONS, TEMPLATE, VERSION, Backup, Reader, Writer, hash_of
+from p8.formats.backup import CONFIG, FORMAT, SESSIONS, TEMPLATE, VERSION, Backup, Reader, hash_of
+from p8.formats.bundle import Writer
 from p8.formats.files import replacing
 from p8.model import ID_PATTERN, SessionRow
 
