@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from p8.store.instances import installation_of
-from p8.store.manager import PersistenceManager
 from support.agents import agents_image
 from support.engine import client, remove_all, until
 from support.model_server import ModelServer, model_server
-from support.terminal import P8, Terminal
+from support.recorded import entries, parts
+from support.terminal import P8, Start, Terminal, opening
 
 pytest.importorskip("acp")
 KEY = "sk-test-0123456789"
@@ -41,7 +41,6 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 Server(("127.0.0.1", {PORT}), Relay).serve_forever()
 """
-Start = Callable[..., Terminal]
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +85,8 @@ def project(place: Path) -> Path:
 
 @pytest.fixture
 def start(home: Path, project: Path) -> Iterator[Start]:
-    opened: list[Terminal] = []
-
-    def begin(*args: str) -> Terminal:
-        opened.append(Terminal(home, project, *args, program=P8, rows=45, columns=120, **KEYS))
-        return opened[-1]
-
-    yield begin
-    for terminal in opened:
-        terminal.close()
+    with opening(home, project, program=P8, rows=45, columns=120, **KEYS) as start:
+        yield start
 
 
 @pytest.fixture
@@ -124,19 +116,6 @@ def boxed(terminal: Terminal, home: Path, agent: str) -> Any:
     box.exec_run(["python3", "-c", RELAY], detach=True)
     until(lambda: box.exec_run(["bash", "-c", f"true </dev/tcp/127.0.0.1/{PORT}"]).exit_code == 0, 10, "the relay")
     return box
-
-
-def entries(home: Path, *kinds: str) -> list[dict[str, Any]]:
-    store = PersistenceManager(home, background=False)
-    try:
-        (row,) = store.sessions.page()
-        return [e.data for e in store.sessions.entries(row.id, kinds=kinds, whole=True)]
-    finally:
-        store.close()
-
-
-def parts(home: Path, part: str) -> list[dict[str, Any]]:
-    return [data for data in entries(home, "part") if data["part"] == part]
 
 
 def answers(home: Path) -> list[dict[str, Any]]:
