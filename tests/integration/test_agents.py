@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.agents import agents_path
+from support.agents import agents_at, agents_path
 from support.model_server import ModelServer, model_server
 from support.recorded import entries, parts
 from support.terminal import P8, Start, opening
@@ -43,19 +43,7 @@ def start(home: Path, directory: Path) -> Iterator[Start]:
 @pytest.fixture
 def real(home: Path, server: ModelServer) -> None:
     """Claude Code and Codex, pointed at the server; Codex in the mode in which it asks."""
-    provider = {
-        "name": "loop",
-        "base_url": f"{server.address}/v1",
-        "wire_api": "responses",
-        "env_key": "OPENAI_API_KEY",
-    }
-    codex = json.dumps({"model": "gpt-5", "model_provider": "loop", "model_providers": {"loop": provider}})
-    settings(
-        home, 'model = "claude"', "[agents.claude]", 'pass = ["ANTHROPIC_API_KEY"]', "[agents.claude.env]",
-        f'ANTHROPIC_BASE_URL = "{server.address}"', 'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"',
-        "[agents.codex]", 'pass = ["OPENAI_API_KEY"]', "[agents.codex.env]", f"CODEX_CONFIG = '{codex}'",
-        'INITIAL_AGENT_MODE = "read-only"',
-    )  # fmt: skip
+    settings(home, 'model = "claude"', *agents_at(server.address), 'INITIAL_AGENT_MODE = "read-only"')
 
 
 @pytest.fixture

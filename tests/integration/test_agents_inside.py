@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from p8.store.instances import installation_of
-from support.agents import agents_image
+from support.agents import agents_at, agents_image
 from support.engine import client, remove_all, until
 from support.model_server import ModelServer, model_server
 from support.recorded import entries, parts
@@ -60,15 +60,8 @@ def place() -> Iterator[Path]:
 def home(place: Path, image: str) -> Iterator[Path]:
     home = place / "home"
     home.mkdir(mode=0o700)
-    address = f"http://127.0.0.1:{PORT}"
-    provider = {"name": "box", "base_url": f"{address}/v1", "wire_api": "responses", "env_key": "OPENAI_API_KEY"}
-    codex = json.dumps({"model": "gpt-5", "model_provider": "box", "model_providers": {"box": provider}})
-    (home / "config.toml").write_text("\n".join([
-        'model = "claude"', 'agents_in = "container"', f'container_image = "{image}"',
-        "[agents.claude]", 'pass = ["ANTHROPIC_API_KEY"]', "[agents.claude.env]",
-        f'ANTHROPIC_BASE_URL = "{address}"', 'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"',
-        "[agents.codex]", 'pass = ["OPENAI_API_KEY"]', "[agents.codex.env]", f"CODEX_CONFIG = '{codex}'",
-    ]))  # fmt: skip
+    lines = ['model = "claude"', 'agents_in = "container"', f'container_image = "{image}"']
+    (home / "config.toml").write_text("\n".join([*lines, *agents_at(f"http://127.0.0.1:{PORT}")]))
     (home / "states").mkdir(mode=0o700)
     yield home
     remove_all(installation_of(home))

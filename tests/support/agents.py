@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -65,6 +66,17 @@ def agents_image(tmp: Path) -> str:
         packed.seek(0)
         engine.images.build(fileobj=packed, custom_context=True, tag=IMAGE, network_mode="none", rm=True, timeout=600)
     return IMAGE
+
+
+def agents_at(address: str) -> list[str]:
+    """Return settings that point both at a model server; the environment of Codex comes last."""
+    provider = {"name": "loop", "base_url": f"{address}/v1", "wire_api": "responses", "env_key": "OPENAI_API_KEY"}
+    codex = json.dumps({"model": "gpt-5", "model_provider": "loop", "model_providers": {"loop": provider}})
+    return [
+        "[agents.claude]", 'pass = ["ANTHROPIC_API_KEY"]', "[agents.claude.env]",
+        f'ANTHROPIC_BASE_URL = "{address}"', 'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"',
+        "[agents.codex]", 'pass = ["OPENAI_API_KEY"]', "[agents.codex.env]", f"CODEX_CONFIG = '{codex}'",
+    ]  # fmt: skip
 
 
 def _install(folder: Path) -> None:

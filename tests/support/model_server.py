@@ -10,55 +10,29 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import socket
-import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from support.loopback import LoopbackServer, QuietHandler
 
 CREATE = re.compile(r"create (\S+): (.*)")
 RUN = re.compile(r"run (.*)")
 USAGE = {"input_tokens": 11, "output_tokens": 7}
 
 
-class ModelServer(ThreadingHTTPServer):
-    """The server; `asked` keeps (path, body), `keys` what it was shown."""
-
-    daemon_threads = True
+class ModelServer(LoopbackServer):
+    """The server; `asked` keeps (path, body)."""
 
     def __init__(self, path: Path | None = None) -> None:
-        if path is not None:
-            self.address_family = socket.AF_UNIX
-        super().__init__(("127.0.0.1", 0) if path is None else str(path), Handler)  # type: ignore[arg-type]
-        if path is not None:
-            path.chmod(0o666)
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.keys: list[str] = []
+        super().__init__(Handler, path)
         self.numbers = itertools.count(1)
 
-    def server_bind(self) -> None:
-        """Bind; the library's own asks for the name of the address."""
-        socketserver.TCPServer.server_bind(self)
-        if self.address_family != socket.AF_UNIX:
-            self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is part of the game."""
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: ModelServer
     protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
     def do_HEAD(self) -> None:
         self._plain({})
@@ -220,11 +194,5 @@ def command_call(body: dict[str, Any], command: str, call: str, **more: str) -> 
 def model_server(path: Path | None = None) -> Iterator[ModelServer]:
     """Run a server while the block lasts, on a unix socket where one is named."""
     server = ModelServer(path)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with server.running():
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
