@@ -11,7 +11,6 @@ Refuses: to follow links out of its folders, and to lose what it cannot read (it
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from p8.core import homefiles
 from p8.core.recall import Index, words_of
 from p8.errors import Conflict, NotFound, StoreError, UsageError
 from p8.model import IdMaker, from_us, now_us, parse_time, to_us
@@ -386,7 +386,7 @@ class Shelf:
         place = self.folder / "hot"
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _locked(place / "lock"):
+            with homefiles.locked(place / "lock"):
                 self.load()
                 gone = dict(sorted(self._gone.items(), key=lambda item: item[1])[-TOMBSTONES:])
                 data = {"version": 1, "memories": [m.to_dict() for m in self.hot.values()], "forgotten": gone}
@@ -497,16 +497,6 @@ def _newer(memory: Memory, known: Memory | None) -> bool:
     return (memory.updated_us, memory.recalls) > (known.updated_us, known.recalls)
 
 
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def _read(file: Path) -> bytes:
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as source:
@@ -514,16 +504,4 @@ def _read(file: Path) -> bytes:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file whole, synced, so that a crash leaves the old one or the new one."""
-    young = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.new")
-    fd = os.open(young, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as out:
-            out.write(text.encode("utf-8", "backslashreplace"))
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(young, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            young.unlink()
-        raise
+    homefiles.replace(file, text.encode("utf-8", "backslashreplace"))
