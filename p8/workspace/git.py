@@ -21,10 +21,13 @@ import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p8.errors import WorkspaceError
 from p8.model import GitState
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 TIMEOUT_S = 20.0
 MOST_PATHS = 2000  #: of each kind are kept in a state
@@ -492,6 +495,16 @@ def run(found: Repository, *words: str, settings: Sequence[str] = (), timeout_s:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise WorkspaceError(f"git {words[0]} failed in {found.root}: {said[0] if said else done.returncode}")
     return done.stdout
+
+
+def end(process: Popen[bytes]) -> None:
+    """End a git that is spoken with over pipes."""
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with contextlib.suppress(OSError):
+            stream.close()
+    process.kill()
+    process.wait()
 
 
 def environment(found: Repository) -> dict[str, str]:
