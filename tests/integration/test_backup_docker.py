@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from p8.app import App, make_app
 from p8.config import Config
@@ -14,20 +11,9 @@ from p8.core.blueprint import Places
 from p8.core.roster import InstanceStatus
 from p8.core.statefolder import state_hash
 from support.door import run
-from support.engine import IMAGE, inside, remove_all, session_image, tidy_app
+from support.engine import IMAGE, inside, remove_all
 
 NAME = "project-shell"
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        yield made
 
 
 def test_backup_wipe_restore_and_the_instance_starts(app: App, home: Path, tmp_path: Path) -> None:

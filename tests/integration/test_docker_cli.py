@@ -13,16 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from support.engine import IMAGE, client, remove_all, session_image, until
+from support.engine import IMAGE, client, remove_all, until
 from support.terminal import Terminal
 
 AI_SESSION = [sys.executable, "-c", "import sys; from p8.cli import ai_session; sys.exit(ai_session())"]
 P8 = [sys.executable, "-m", "p8"]
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture
