@@ -17,6 +17,7 @@ from acp import schema
 from acp.exceptions import RequestError
 
 from p8.testing import make_app
+from support.recorded import recovered
 
 TESTS = Path(__file__).parents[1]
 
@@ -215,8 +216,4 @@ def test_killed_or_told_to_stop_what_was_said_is_there(home: Path, place: Path) 
             await process.wait()
 
         edit(home, place, work)
-    app = make_app(home, place)
-    app.sessions.custody.recover()
-    found = {row.title: str(row.status) for row in app.store.sessions.page()}
-    assert found == {"before 9": "abandoned", "before 15": "paused"}
-    app.close()
+    assert recovered(home) == {"before 9": "abandoned", "before 15": "paused"}

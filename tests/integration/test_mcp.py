@@ -17,6 +17,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 from p8.testing import make_app
+from support.recorded import recovered
 
 
 @pytest.fixture
@@ -144,8 +145,4 @@ def test_killed_or_told_to_stop_nothing_recorded_is_lost(home: Path, place: Path
             os.kill(int(children[0]), number)
 
         talk(home, place, work)
-    app = make_app(home, place)
-    app.sessions.custody.recover()
-    found = {row.title: str(row.status) for row in app.store.sessions.page()}
-    assert found == {"before 9": "abandoned", "before 15": "paused"}
-    app.close()
+    assert recovered(home) == {"before 9": "abandoned", "before 15": "paused"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
 
 
@@ -29,3 +30,13 @@ def entries(home: Path, *kinds: str) -> list[dict[str, Any]]:
 def parts(home: Path, part: str) -> list[dict[str, Any]]:
     """Return what agents told of one kind: "text", "tool", "permission"."""
     return [data for data in entries(home, "part") if data["part"] == part]
+
+
+def recovered(home: Path) -> dict[str, str]:
+    """Do what the next start does about processes that died; return every session's status by its title."""
+    manager = SessionManager(PersistenceManager(home, background=False))
+    try:
+        manager.custody.recover()
+        return {row.title: str(row.status) for row in manager.store.sessions.page()}
+    finally:
+        manager.close()
