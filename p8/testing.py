@@ -147,7 +147,7 @@ class FakeRuntime:
             self.specs.append(spec)
             made = Container(
                 f"{number:064x}", spec.name, State.RUNNING, spec.image,
-                {**spec.labels, INSTALLATION: self.installation}, now, now, 0, 0, "", False, spec.ports,
+                {**spec.labels, INSTALLATION: self.installation}, now, now, 0, "", False, spec.ports,
                 1000 + number, "",
             )  # fmt: skip
             self.containers[made.id] = made

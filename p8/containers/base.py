@@ -7,7 +7,7 @@ label. Refuses: to know sessions, ports' owners or policies.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -107,7 +107,6 @@ class ContainerSpec:
     limits: Limits = field(default_factory=Limits)
     health: Health | None = None
     workdir: str = ""
-    stop_grace_s: float = 10.0
 
 
 class Container(NamedTuple):
@@ -120,14 +119,12 @@ class Container(NamedTuple):
     labels: Mapping[str, str]
     created_us: int
     started_us: int  #: 0 where it never ran
-    finished_us: int
     exit_code: int
     health: str  #: "healthy", "unhealthy", "starting" or ""
     oom_killed: bool
     ports: tuple[tuple[int, int], ...]
     pid: int
     address: str  #: on its bridge, or ""
-    restarts: int = 0
     error: str = ""
 
 
@@ -171,9 +168,6 @@ class Engine(NamedTuple):
     cpus: int
     memory_bytes: int
     limits_hold: bool  #: memory, CPU and process limits are all supported
-
-
-Output = Callable[[bytes], None]
 
 
 class Channel(Protocol):

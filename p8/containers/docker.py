@@ -538,10 +538,10 @@ def _container(data: Mapping[str, Any], labels: Mapping[str, str]) -> Container:
     return Container(
         id=data["Id"], name=data["Name"].lstrip("/"), state=State.of(state["Status"]),
         image=data["Config"]["Image"], labels=dict(labels), created_us=_time(data["Created"]),
-        started_us=_time(state.get("StartedAt")), finished_us=_time(state.get("FinishedAt")),
-        exit_code=int(state.get("ExitCode") or 0), health=(state.get("Health") or {}).get("Status", ""),
+        started_us=_time(state.get("StartedAt")), exit_code=int(state.get("ExitCode") or 0),
+        health=(state.get("Health") or {}).get("Status", ""),
         oom_killed=bool(state.get("OOMKilled")), ports=ports, pid=int(state.get("Pid") or 0), address=address,
-        restarts=int(data.get("RestartCount") or 0), error=str(state.get("Error") or ""),
+        error=str(state.get("Error") or ""),
     )  # fmt: skip
 
 
