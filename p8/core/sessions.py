@@ -7,17 +7,17 @@ Refuses: SQL, git, containers, the terminal. A session is written to by one proc
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from time import perf_counter
-from typing import Any, overload
+from typing import Any
 
 from p8.core.custody import Custody
 from p8.core.health import Timings
+from p8.core.history import History, execution_of, fresh
 from p8.errors import Conflict, InvalidTransition, NotSaved, StoreError
 from p8.events import Change
 from p8.model import (
-    Entry,
     ExecutionHistory,
     IdMaker,
     Kind,
@@ -440,103 +440,3 @@ class SessionManager:
 
 def _no_session() -> InvalidTransition:
     return InvalidTransition("no session is active", "start or resume one first")
-
-
-class History(Sequence[Any]):
-    """
-    A session's messages, commands or executions, read from the store when they are looked at.
-
-    What was recorded before the session was resumed is read in pages; what has been recorded since stands in memory.
-    """
-
-    def __init__(
-        self,
-        read: Callable[..., list[Entry]],
-        session_id: str,
-        upto: int,
-        kind: Kind,
-        value_of: Callable[[Entry], Any],
-    ) -> None:
-        self._read = read
-        self._session_id = session_id
-        self._upto = upto
-        self._kind = kind
-        self._value_of = value_of
-        self._new: list[Any] = []
-        self._old: list[Any] | None = None
-
-    def append(self, value: Any) -> None:
-        """Take in something just recorded."""
-        self._new.append(value)
-
-    def tail(self, count: int) -> list[Any]:
-        """Return the last `count`, oldest first, reading no more than these."""
-        missing = count - len(self._new)
-        if missing <= 0:
-            return self._new[-count:] if count else []
-        if self._old is not None:
-            return [*self._old[-missing:], *self._new]
-        return [*map(self._value_of, self._entries(limit=missing, newest=True)), *self._new]
-
-    def _entries(self, **how: Any) -> list[Entry]:
-        return self._read(self._session_id, kinds=(self._kind,), last=self._upto, whole=True, **how)
-
-    def entries(self, kinds: Sequence[str], limit: int) -> list[Entry]:
-        """Return the last `limit` entries of several kinds from before the session was resumed, oldest first."""
-        return self._read(self._session_id, kinds=kinds, last=self._upto, limit=limit, newest=True, whole=True)
-
-    @property
-    def upto(self) -> int:
-        """Return the last sequence number, in the session's own stream, from before it was resumed."""
-        return self._upto
-
-    @property
-    def new(self) -> list[Any]:
-        """Return what was recorded since the session was resumed."""
-        return self._new
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._old is not None:
-            yield from self._old
-        else:
-            yield from map(self._value_of, self._entries())
-        yield from self._new
-
-    def __len__(self) -> int:
-        return len(self._all_old()) + len(self._new)
-
-    def _all_old(self) -> list[Any]:
-        if self._old is None:
-            self._old = [self._value_of(entry) for entry in self._entries()]
-        return self._old
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Any]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, int) and index < 0:
-            tail = self.tail(-index)
-            if len(tail) < -index:
-                raise IndexError(index)
-            return tail[0]
-        return [*self._all_old(), *self._new][index]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __repr__(self) -> str:
-        return f"<History of {self._kind} in {self._session_id}>"
-
-
-def fresh(history: Sequence[Any]) -> list[Any]:
-    """Return the part of a history that this process recorded."""
-    return history.new if isinstance(history, History) else history  # type: ignore[return-value]
-
-
-def execution_of(entry: Entry) -> ExecutionHistory:
-    """Return the execution an entry records."""
-    return ExecutionHistory.from_dict({"command": "", "started_at": entry.time, **entry.data})
