@@ -6,7 +6,6 @@ label. Refuses: to know sessions, ports' owners or policies.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,7 +23,6 @@ FOREIGN_LABELS = {"ai.instance": INSTANCE, "ai.mode": MODE, "ai.project": PROJEC
 HOME_INSIDE = "/home/p8"
 RUN_INSIDE = "/run/p8"
 MIB = 1 << 20
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,200}")
 
 
 class State(StrEnum):

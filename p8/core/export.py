@@ -26,8 +26,6 @@ from p8.store.carry import Carrier, Record, data_of, fits, line_of, root_of, wit
 from p8.store.manager import PersistenceManager
 from p8.store.plain import plain, restore
 
-FORMATS = ("md", "jsonl", "html", "p8")
-
 
 def suffix_of(form: str) -> str:
     """Return what the names of files of a format end in."""

@@ -33,7 +33,6 @@ from p8.model import (
 )
 from p8.store.manager import PersistenceManager
 
-PAGE = 200
 #: what is said about a session and has a column of its own; see `store/fold.py`
 ABOUT = ("title", "project", "directory", "branch", "commit", "model")
 

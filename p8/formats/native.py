@@ -17,7 +17,6 @@ from p8.formats import bundle
 from p8.formats.bundle import Bundle, Kind, Refused, refusing
 from p8.model import Status
 
-NAME, SUFFIX = "p8", ".p8.zip"
 FORMAT, VERSION = "p8-archive", 1
 MEMBER = re.compile(r"sessions/\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(?:~[0-9a-z]{1,32})?\.jsonl", re.ASCII)
 LINE_BYTES = 256 << 20  #: one entry
