@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from p8.assistants.acp import HANDOVER_CHARACTERS, AcpAgent, Launch, chunk_of, outcome, prompt, scope
+from p8.assistants.acp import AcpAgent, Launch
 from p8.assistants.base import Asks, Assistant, Cancel, Chunk, ChunkKind, Decision
+from p8.assistants.protocol import HANDOVER_CHARACTERS, chunk_of, outcome, prompt, scope
 from p8.errors import AssistantError
 
 pytest.importorskip("acp")
