@@ -6,7 +6,8 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Result, Table, Text, View, command
-from p8.commands.session import entry_data, entry_views, short, target
+from p8.commands.session import short, target
+from p8.commands.transcript import entry_data, entry_views
 from p8.errors import UsageError
 
 if TYPE_CHECKING:

@@ -494,7 +494,8 @@ class Repl:
         self._show_changes(before or row)
 
     def _show_tail(self, row: SessionRow) -> None:
-        from p8.commands.session import age, entry_views
+        from p8.commands.session import age
+        from p8.commands.transcript import entry_views
 
         self.screen.write(self.screen.style(f"── {escape(row.title, lines=False) or 'untitled'} ", "title"))
         self.screen.line(f"{row.messages} messages, {age(row.last_us)} ago", "dim")
