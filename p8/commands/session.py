@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import (
     Arg,
@@ -22,7 +20,11 @@ from p8.commands.transcript import entry_data, entry_views
 from p8.errors import Conflict, NotFound, UsageError
 from p8.model import Entry, SessionRow, from_us
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
     from p8.app import App
 
 WHICH = Arg("session", "id, part of one, title, or `last`; the current one where none is given", "session", "*")
@@ -65,7 +67,7 @@ def target(app: App, words: Sequence[str]) -> SessionRow:
 
 def plain(row: SessionRow) -> dict[str, Any]:
     """Return a session as `--json` prints it."""
-    data = {name: getattr(row, name) for name in row._fields}
+    data = row._asdict()
     times = {"created": row.created_us, "last": row.last_us, "ended": row.ended_us, "trashed": row.trashed_us}
     data |= {name: from_us(at).isoformat() if at is not None else None for name, at in times.items()}
     for name in times:
@@ -104,8 +106,7 @@ def change(app: App, row: SessionRow, what: str, said: str, **changes: Any) -> R
 )  # fmt: skip
 def session(app: App, args: Namespace) -> Result:
     """Open the picker."""
-    shown = Namespace(all=args.all, limit=20, archived=False, trash=False, sort="recent", tag="", query=args.query)
-    listed = _listed(app, Namespace(**vars(shown), project="", after=""))
+    listed = _listed(app, session_list.fit({"query": args.query, "all": args.all, "limit": 20}))
     return Result(listed.data, listed.views, OpenPicker(" ".join(args.query), args.all))
 
 

@@ -20,7 +20,8 @@ from p8.core.plan import EMERGENCY_PERCENT, Forecast, Plan, Trigger
 from p8.core.sessions import SessionManager
 from p8.core.turns import CONTEXT_ENTRIES, run_text
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError, UsageError
-from p8.model import Checkpoint, Kind, Session, text_of
+from p8.model import Checkpoint, Kind, text_of
+from p8.session import Session
 
 SOURCES = ("messages", "tools", "memories", "files")
 UNPLANNED = "session"  #: the phase of a session without a plan

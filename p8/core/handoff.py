@@ -20,7 +20,8 @@ from p8.core.reality import place_now
 from p8.core.sessions import SessionManager
 from p8.core.turns import collect
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError
-from p8.model import Entry, GitState, Kind, Session, from_us, text_of
+from p8.model import Entry, GitState, Kind, from_us, text_of
+from p8.session import Session
 from p8.workspace.since import Commit, FileChange, quietly
 
 NEWEST = 600  #: entries looked at

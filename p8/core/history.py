@@ -1,14 +1,12 @@
-"""What a session said and did, as a sequence: read from the store where it is looked at, and no more of it than that.
-
-Refuses: to change anything that is recorded.
-"""
+"""A session's histories as they are read: in pages, when they are looked at. Writes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
-from p8.model import Entry, ExecutionHistory, Kind
+from p8.model import Entry, Kind
+from p8.session import ExecutionHistory
 
 
 class History(Sequence[Any]):

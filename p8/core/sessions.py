@@ -9,19 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property
 from time import perf_counter
-from typing import Any
 
 from p8.core.custody import Custody
-from p8.core.health import Timings
-from p8.core.history import History, execution_of, fresh
 from p8.errors import Conflict, InvalidTransition, NotSaved, StoreError
 from p8.events import Change
 from p8.model import (
-    ExecutionHistory,
     IdMaker,
     Kind,
-    Session,
     SessionId,
     SessionRow,
     Status,
@@ -32,6 +28,13 @@ from p8.model import (
     title_from,
 )
 from p8.store.manager import PersistenceManager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from p8.core.health import Timings
+    from p8.session import Session
 
 #: what is said about a session and has a column of its own; see `store/fold.py`
 ABOUT = ("title", "project", "directory", "branch", "commit", "model")
@@ -49,7 +52,6 @@ class SessionManager:
         current: the session being recorded, or None.
         custody: who holds which session; finds those whose process died.
         runs: executions recorded since it became current, and before how many new messages each stands.
-        timings: how long creating and saving took in this process.
     """
 
     def __init__(self, store: PersistenceManager | None = None, *, new_id: Callable[[], str] | None = None) -> None:
@@ -59,11 +61,20 @@ class SessionManager:
         self._new_id = new_id or IdMaker(self.store.clock)
         self._lock = threading.RLock()
         self._titled = False
-        self._append = self.store.record
         self.runs: list[tuple[int, dict[str, Any]]] = []
-        self.timings = Timings()
         self._house = f"~{self.store.leases.me.owner}"
         self.custody = Custody(self.store, self._lost)
+
+    @cached_property
+    def timings(self) -> Timings:
+        """How long creating and saving took in this process."""
+        from p8.core.health import Timings
+
+        return Timings()
+
+    @cached_property
+    def _append(self) -> Callable[..., tuple[int, int]]:
+        return self.store.record
 
     # life
 
@@ -170,6 +181,8 @@ class SessionManager:
             return session
 
     def _revive(self, row: SessionRow) -> Session:
+        from p8.session import Session
+
         metadata = (
             {name: getattr(row, name) for name in ABOUT} | {"parent": row.parent, "tags": list(row.tags)} | row.meta
         )
@@ -178,6 +191,8 @@ class SessionManager:
         return session
 
     def _attach_history(self, session: Session) -> None:
+        from p8.core.history import History, execution_of
+
         read, upto = self.store.sessions.entries, self.store.sessions.head(session.session_id)[0]
         lineage = session.session_id, upto
         session.conversation_history = History(read, *lineage, Kind.MESSAGE, lambda entry: entry.data)
@@ -189,6 +204,8 @@ class SessionManager:
     def _begin(
         self, session_id: SessionId, project_name: str, data: dict[str, Any], name: str, about: dict[str, Any]
     ) -> Session:
+        from p8.session import Session
+
         failure: NotSaved | None = None
         try:
             seq, at = self.store.record(session_id, Kind.SESSION, data)
@@ -289,6 +306,8 @@ class SessionManager:
         **metadata: Any,
     ) -> None:
         """Record a command that ran, with what it printed (see `ExecutionHistory`). Raises as `record_message` does."""
+        from p8.session import ExecutionHistory
+
         started = started_at or from_us(self.store.clock())
         execution = ExecutionHistory(command, started, exit_code, duration_s, output, where, metadata)
         self.record("execution", execution.to_dict())
@@ -323,9 +342,15 @@ class SessionManager:
         elif kind == "command":
             session.command_history.append(data["command"])  # type: ignore[attr-defined]
         elif kind == "execution":
-            session.execution_histories.append(ExecutionHistory.from_dict(data))  # type: ignore[attr-defined]
-            self.runs.append((len(fresh(session.conversation_history)), data))
+            self._ran(session, data)
         self._heard(kind, data, seq, at)
+
+    def _ran(self, session: Session, data: dict[str, Any]) -> None:
+        from p8.core.history import fresh
+        from p8.session import ExecutionHistory
+
+        session.execution_histories.append(ExecutionHistory.from_dict(data))  # type: ignore[attr-defined]
+        self.runs.append((len(fresh(session.conversation_history)), data))
 
     def _heard(self, kind: str, data: dict[str, Any], seq: int, at: int) -> None:
         session = self._required()
