@@ -14,22 +14,25 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from p8.model import text_of, title_from
-from p8.store.journal import Journal, Line
+from p8.store.chain import Parts, line_of
+from p8.store.journal import FIELDS, Journal, Line
 from p8.store.plain import column, load, plain
-from p8.store.segments import DATA, HEADER, Damage, chained, is_orphan, payload_of, read_segment, segments
+from p8.store.segments import Damage, chained, is_orphan, read_segment, segments
 
 BATCH_ROWS = 2000
 FLOOD_ROWS = 16_000  #: of one transaction when entries come faster than they are folded
-GROUP = 1000  #: rows of one INSERT: each call into SQLite may wait 5 ms to get the interpreter's lock back
+GROUP = 500  #: rows of one INSERT: each call into SQLite may wait 5 ms to get the interpreter's lock back
+FEW = 8  #: fewer entries than this are not worth the columns of a run
 LARGE_BYTES = 65_536  #: a larger payload is compressed and kept out of line
 PREVIEW_CHARACTERS = 2000
-COUNTERS = {"message": "messages", "command": "commands", "execution": "executions"}
 #: what an entry may set on its session's row; anything else said about a session goes to `meta`
 COLUMNS = {
     "title": str, "title_source": str, "project": str, "project_name": str, "status": str, "ended": int,
@@ -38,9 +41,8 @@ COLUMNS = {
 }  # fmt: skip
 NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
 INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
-ONE = "(?,?,?,?,?,?)"
 LEASE = ("owner", "pid", "started", "boot", "host")
-WIDTH = ONE.count("?")
+WIDTH = 6  #: columns of a row
 bytes_of = struct.Struct(">Q").pack  #: of a hash, big end first
 
 
@@ -69,6 +71,12 @@ class Tally:
     size: int = 0
     last: int = 0
     title: str = ""
+
+    def use(self, usage: tuple[int, int, float]) -> None:
+        """Add tokens in, tokens out and cost."""
+        self.tokens_in += usage[0]
+        self.tokens_out += usage[1]
+        self.cost += usage[2]
 
 
 @dataclass(slots=True)
@@ -220,27 +228,37 @@ class Fold:
     def _fold_own(self, lines: list[Any], outcome: Outcome) -> None:
         """Fold what the journal handed over from memory, less what another process has folded from the file."""
         folded = self._folded
-        if lines and lines[0][8] <= folded.get(lines[0][7], 0):
-            lines = [line for line in lines if line[8] > folded.get(line[7], 0)]
-        size = FLOOD_ROWS if len(lines) > FLOOD_ROWS else BATCH_ROWS
+        if lines and lines[8] <= folded.get(lines[7], 0):
+            rows = zip(*[iter(lines)] * FIELDS, strict=True)
+            lines = [*chain.from_iterable(row for row in rows if row[8] > folded.get(row[7], 0))]
+        size = FIELDS * (FLOOD_ROWS if len(lines) > FLOOD_ROWS * FIELDS else BATCH_ROWS)
         for at in range(0, len(lines), size):
-            self._commit(lines[at : at + size], outcome)
+            self._commit([lines[at : at + size]], True, outcome)
 
     def _fold_lines(self, lines: Iterator[Line | Damage], outcome: Outcome) -> None:
-        batch: list[Any] = []
+        count, batch = 0, [[]]  # type: tuple[int, list[list[Any] | Damage]]
         for line in lines:
-            batch.append(line)
-            if len(batch) >= BATCH_ROWS:
-                self._commit(batch, outcome)
-                batch = []
-        if batch:
-            self._commit(batch, outcome)
+            if isinstance(line, Damage):
+                batch += line, []
+            else:
+                batch[-1].extend(line)  # type: ignore[union-attr]
+            count += 1
+            if count % BATCH_ROWS == 0:
+                self._commit(batch, False, outcome)
+                batch = [[]]
+        if batch != [[]]:
+            self._commit(batch, False, outcome)
 
-    def _commit(self, batch: list[Any], outcome: Outcome) -> None:
+    def _commit(self, batch: list[list[Any] | Damage], sure: bool, outcome: Outcome) -> None:
+        """Fold fields of entries, and what is none, in one transaction. `sure`: this process made them."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             work = _Batch(self._db, self._streams, outcome)
-            work.add(batch)
+            for part in batch:
+                if isinstance(part, Damage):
+                    work.damaged(part)
+                else:
+                    work.add(part, sure)
             work.finish()
             self._advance(batch)
             self._db.execute("COMMIT")
@@ -251,15 +269,15 @@ class Fold:
             self._last_change = -1
             raise
         self._last_change = work.last_change or self._last_change
-        outcome.entries += len(batch)
+        outcome.entries += sum(1 if isinstance(part, Damage) else len(part) // FIELDS for part in batch)
 
-    def _advance(self, batch: list[Any]) -> None:
+    def _advance(self, batch: list[list[Any] | Damage]) -> None:
         ends: dict[str, int] = {}
-        for line in batch:
-            if line.__class__ is Damage:
-                ends[line.segment] = line.offset + len(line.raw) + 1
+        for part in batch:
+            if isinstance(part, Damage):
+                ends[part.segment] = part.offset + len(part.raw) + 1
             else:
-                ends[line[7]] = line[8]
+                ends.update(zip(part[7::FIELDS], part[8::FIELDS], strict=True))
         self._folded.update(ends)
         self._db.executemany(
             "INSERT INTO journals VALUES (?,?) ON CONFLICT DO UPDATE SET folded=excluded.folded", list(ends.items())
@@ -279,40 +297,95 @@ class _Batch:
         self._runs: list[list[int]] = []
         self.last_change = 0
 
-    def add(self, batch: list[Any]) -> None:
-        """Take lines in. The loop is the fold's own cost per entry: what is rare has its own method."""
-        values, runs, run = self._values, self._runs, [0, 0, 0]
-        name, stream, tally, last = "", None, None, 0
-        for line in batch:
-            if line.__class__ is Damage:
-                self.damaged(line)
-                continue
-            where, seq, time_us, kind, role, raw, digest, _segment, _end, usage, verified = line
+    def add(self, fields: list[Any], sure: bool) -> None:
+        """Take entries in, given as their fields one after another. `sure`: their chain need not be checked again."""
+        step = GROUP * FIELDS
+        for at in range(0, len(fields), step):
+            part = fields[at : at + step]
+            if len(part) < FEW * FIELDS or not self._run([part[i::FIELDS] for i in range(FIELDS)], sure):
+                self._each(zip(*[iter(part)] * FIELDS, strict=True), sure)
+
+    def _run(self, columns: list[list[Any]], sure: bool) -> bool:
+        """Take in, a column at a time, entries that simply go on with one stream; False: they must be looked at."""
+        streams, seqs, times, kinds, roles, datas, digests, _, _, usages, raws = columns
+        count, name = len(seqs), streams[0]
+        stream = self._streams.get(name)
+        if (
+            stream is None
+            or seqs != [*range(stream.seq + 1, stream.seq + 1 + count)]
+            or streams.count(name) < count
+            or "session" in kinds
+            or (not stream.titled and "user" in roles)
+            or max(map(len, datas)) > LARGE_BYTES
+        ):
+            return False
+        if not sure or stream.contested:
+            heads = [stream.head, *digests[:-1]]
+            if sure or any(chained(*pair) != digest for *pair, digest in zip(raws, heads, digests, strict=True)):
+                return False
+        texts = b"".join(datas).decode().split("\n")
+        del texts[-1]  # JSON has no newline but the one behind it
+        roles = [r if k == "message" and r.__class__ is str else "" for k, r in zip(kinds, roles, strict=True)]
+        self._insert_run(stream.num << 32 | seqs[0], times, kinds, roles, texts, digests)
+        stream.seq, stream.head = seqs[-1], digests[-1]
+        self._note_run(name, stream, seqs[0], seqs[-1])
+        tally = self._tally(stream)
+        if tally is not None:
+            tally.messages += kinds.count("message")
+            tally.commands += kinds.count("command")
+            tally.executions += kinds.count("execution")
+            tally.size += sum(map(len, datas)) - count
+            tally.last = max(tally.last, *times)
+            for usage in filter(None, usages):
+                tally.use(usage)
+        return True
+
+    def _insert_run(self, key: int, *columns: list[Any]) -> None:
+        """Write a run of rows: at once where it is a whole group, else with the others of the batch."""
+        *shown, digests = columns
+        count = len(digests)
+        if count == GROUP:
+            packed = bytearray(struct.pack(f">{count}Q", *digests))
+            self._db.execute(_insert_group(count), [key, packed, *chain.from_iterable(zip(*shown, strict=True))])
+        else:
+            hashes = map(bytearray, map(bytes_of, digests))
+            keys = range(key, key + count)
+            self._values += chain.from_iterable(zip(keys, *shown, hashes, strict=True))
+
+    def _note_run(self, name: str, stream: Stream, first: int, last: int) -> None:
+        """Remember which entries of a stream are new."""
+        runs = self._runs
+        if runs and runs[-1][0] == stream.num and runs[-1][2] + 1 == first:
+            runs[-1][2] = last
+        else:
+            runs.append([stream.num, first, last])
+            self._touched[name] = stream
+
+    def _each(self, lines: Iterable[tuple[Any, ...]], sure: bool) -> None:
+        """Take in entries one by one. The loop is the fold's own cost per entry: what is rare has its own method."""
+        values, name, stream, tally = self._values, "", None, None
+        for line in lines:
+            where, seq, time_us, kind, role, payload, digest, _segment, _end, usage, raw = line
             if where != name or stream is None:
                 name, stream = where, self._streams.get(where) or self._open(where, line)
-                tally, last = self._tally(stream), 0
-            sure = verified and not stream.contested
-            if seq != stream.seq + 1 or not (sure or chained(raw, stream.head) == digest):
+                tally = self._tally(stream)
+            trusted = sure and not stream.contested
+            if seq != stream.seq + 1 or not (trusted or chained(raw or _raw(Line(*line)), stream.head) == digest):
                 settled = self._settle(Line(*line), stream)
                 if settled is None:
                     continue
                 digest, name, stream, seq = settled
-                tally, last = self._tally(stream), 0
+                tally = self._tally(stream)
             key = stream.num << 32 | seq
-            payload = raw[raw.index(DATA, HEADER) + 5 : -2]
+            payload = payload[:-1]
             size = len(payload)
             text = payload.decode() if size <= LARGE_BYTES else put_large(self._db, key, payload)
             message = kind == "message"
-            values += (key, time_us, kind, role if message and role.__class__ is str else "", text, bytes_of(digest))
+            role = role if message and role.__class__ is str else ""
+            values += (key, time_us, kind, role, text, bytearray(bytes_of(digest)))
             if seq > stream.seq:
                 stream.seq, stream.head = seq, digest
-            if seq == last + 1 and last:
-                run[2] = seq
-            else:
-                run = [stream.num, seq, seq]
-                runs.append(run)
-                self._touched[name] = stream
-            last = seq
+            self._note_run(name, stream, seq, seq)
             if kind == "session":
                 self.about(time_us, payload, name)
                 tally = self._tally(stream)
@@ -327,12 +400,9 @@ class _Batch:
                 elif kind == "execution":
                     tally.executions += 1
                 tally.size += size
-                if time_us > tally.last:  # noqa: PLR1730 `max` costs as much as the rest of this branch
-                    tally.last = time_us
+                tally.last = max(tally.last, time_us)
                 if usage is not None:
-                    tally.tokens_in += usage[0]
-                    tally.tokens_out += usage[1]
-                    tally.cost += usage[2]
+                    tally.use(usage)
 
     def _tally(self, stream: Stream) -> Tally | None:
         """Return what the batch adds to a session; None for a stream that is none."""
@@ -354,13 +424,14 @@ class _Batch:
             sql = "SELECT 1 FROM streams WHERE id > ? AND id < ? LIMIT 1"
             stream.contested = self._db.execute(sql, (f"{name}~", f"{name}~~")).fetchone() is not None
         if stream.seq == 0 and line[1] == 1 and line[3] == "session":  # a fork begins where its parent stood
-            root = load(payload_of(line[5])).get("chained_to")
+            root = load(line[5]).get("chained_to")
             stream.head = int(root, 16) if isinstance(root, str) and len(root) == 16 else 0
         self._streams[name] = stream
         return stream
 
     def _settle(self, line: Line, stream: Stream) -> tuple[int, str, Stream, int] | None:
         """Decide about a line that is not simply the next one of its stream. None: it is there already."""
+        raw = _raw(line)
         there = self._stored(stream, line.seq)
         if there is not None and there == line.hash:
             return None
@@ -369,13 +440,13 @@ class _Batch:
         if there is None:
             if branch is None and self._db.execute("SELECT 1 FROM streams WHERE id = ?", (name,)).fetchone():
                 branch = self._open(name, line)
-            if branch is not None and branch.seq and chained(line.raw, branch.head) == line.hash:
+            if branch is not None and branch.seq and chained(raw, branch.head) == line.hash:
                 return line.hash, name, branch, branch.seq + 1  # goes on where that process was put aside
             if line.seq == stream.seq + 1:  # the bytes were changed after they were written
                 self._note_damage(line, "does not fit the hash chain")
             elif line.seq > stream.seq:
                 self._note_damage(line, f"entries {stream.seq + 1} to {line.seq - 1} before it are missing")
-            found = line.hash if line.hash >= 0 else chained(line.raw, stream.head)
+            found = line.hash if line.hash >= 0 else chained(raw, stream.head)
             return found, line.stream, stream, line.seq
         stream.contested = True
         branch = branch or self._open(name, line)
@@ -477,10 +548,9 @@ class _Batch:
         db = self._db
         values, at = self._values, 0
         for group in (GROUP, 20, 1):
-            many, width = INSERT + ",".join([ONE] * group), group * WIDTH
-            while len(values) - at >= width:
-                db.execute(many, values[at : at + width])
-                at += width
+            while len(values) - at >= group * WIDTH:
+                db.execute(_insert(group), values[at : at + group * WIDTH])
+                at += group * WIDTH
         for num, tally in self._tallies.items():
             db.execute(
                 "UPDATE sessions SET messages = messages + ?, commands = commands + ?, executions = executions + ?,"
@@ -502,6 +572,21 @@ class _Batch:
             ).lastrowid
 
 
+# What is bound is text, a number or a bytearray: bytes would first be offered to every adapter, at the price of a row.
+
+
+@cache
+def _insert(rows: int) -> str:
+    return INSERT + ",".join(["(?,?,?,?,?,?)"] * rows)
+
+
+@cache
+def _insert_group(rows: int) -> str:
+    """Return how to insert rows whose keys follow each other: the first key, all hashes, then the other columns."""
+    ones = (f"(?1+{row},?{3 if row == 0 else ''},?,?,?,substr(?2,{8 * row + 1},8))" for row in range(rows))
+    return INSERT + ",".join(ones)
+
+
 def put_large(db: Any, key: int, payload: bytes) -> str:
     """Keep a large payload compressed and out of line; return what stands for it in the row."""
     from p8.store.pack import compress
@@ -514,6 +599,10 @@ def put_large(db: Any, key: int, payload: bytes) -> str:
             preview[name] = value
     db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
     return orjson.dumps(preview).decode()
+
+
+def _raw(line: Line) -> bytes:
+    return line.raw or line_of(Parts(line.stream, line.seq, line.time_us, line.kind, line.data[:-1], line.hash))
 
 
 def _fits(value: Any) -> bool:
