@@ -16,6 +16,7 @@ from typing import NamedTuple
 import orjson
 from xxhash import xxh3_64_intdigest
 
+from p8.store.glance import journals
 from p8.store.journal import DATA, STREAM_PATTERN, Line, usage_of
 
 HEADER = 24  #: bytes of `{"h":"` + 16 digits + `",`
@@ -33,11 +34,7 @@ class Damage(NamedTuple):
 
 def segments(folder: Path) -> list[Path]:
     """Return the journal files of a folder, oldest first."""
-    try:
-        names = [e.name for e in os.scandir(folder) if e.name.endswith(".jsonl")]
-    except OSError:
-        return []
-    return [folder / name for name in sorted(names)]
+    return [folder / entry.name for entry in journals(folder)]
 
 
 def is_orphan(path: Path) -> bool:
