@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from p8.session import Session
 
 PAGE = 200
-#: what is said about a session and has a column of its own; see `store/fold.py`
+#: what is said about a session and has a column of its own; see `store/batch.py`
 ABOUT = ("title", "project", "directory", "branch", "commit", "model")
 
 

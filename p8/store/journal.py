@@ -201,7 +201,10 @@ class Journal:
                 end = segment.size = segment.size + written
                 chain.seq = seq
                 chain.head = digest
-                text, role = payload + b"\n", data.get("role")  # a copy: `dumps` leaves kilobytes of room behind its own
+                text, role = (
+                    payload + b"\n",
+                    data.get("role"),
+                )  # a copy: `dumps` leaves kilobytes of room behind its own
                 self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage, b""))
                 if not turn.hungry:
                     return seq, at

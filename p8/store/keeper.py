@@ -17,7 +17,8 @@ from pathlib import Path
 from p8.errors import StoreError
 from p8.model import Notice
 from p8.store import migrations
-from p8.store.fold import BATCH_ROWS, Fold, FoldLock, Outcome
+from p8.store.batch import Outcome
+from p8.store.fold import BATCH_ROWS, Fold, FoldLock
 from p8.store.journal import Journal
 from p8.store.leases import HEARTBEAT_S
 from p8.store.pack import Codec
