@@ -21,7 +21,8 @@ from p8.store.journal import FIELDS, Journal, Line
 from p8.store.segments import Damage, is_orphan, read_segment, segments
 
 BATCH_ROWS = 2000
-FLOOD_ROWS = 16_000  #: of one transaction when entries come faster than they are folded
+FLOOD_ROWS = 32_000  #: of one transaction when entries come faster than they are folded
+FLOOD_BYTES = 16 << 20  #: of journal files in one transaction
 
 
 class FoldLock:
@@ -76,25 +77,33 @@ class Fold:
         self._folded: dict[str, int] = {}
         self._idle_orphans: set[Path] = set()
 
-    def run(self, everything: bool) -> Outcome:
+    def run(self, everything: bool, whole: bool = True) -> Outcome:
         """
         Fold this process's entries, and with `everything` also those of all others, living and dead.
+
+        Args:
+            everything: whether others' entries too.
+            whole: until all is folded that was there at the call; else one transaction of this process's entries.
 
         Raises:
             driver.Error: the database refused; nothing of the batch at hand was folded, and nothing is lost.
         """
         outcome = Outcome()
-        lines, gap = self._journal.take()
-        try:
-            self._sync_view()
-            if everything or gap:
-                self._fold_files(everything, gap, outcome)
-            self._fold_own(lines, outcome)
-        except BaseException:
-            self._journal.give_back()
-            raise
-        self._release_finished()
-        return outcome
+        left, gap_left = self._journal.backlog, self._journal.gap
+        while True:
+            lines, gap = self._journal.take(FLOOD_ROWS)
+            try:
+                self._sync_view()
+                if everything or gap:
+                    self._fold_files(everything, gap, outcome)
+                self._fold_own(lines, outcome)
+            except BaseException:
+                self._journal.give_back()
+                raise
+            self._release_finished()
+            left, gap_left, everything = left - len(lines) // FIELDS, gap_left and not gap, False
+            if not whole or (left <= 0 and not gap_left):
+                return outcome
 
     def pending(self, everything: bool = True) -> bool:
         """Return whether any journal file holds something that is not in the database."""
@@ -165,22 +174,26 @@ class Fold:
         if lines and lines[8] <= folded.get(lines[7], 0):
             rows = zip(*[iter(lines)] * FIELDS, strict=True)
             lines = [*chain.from_iterable(row for row in rows if row[8] > folded.get(row[7], 0))]
-        size = FIELDS * (FLOOD_ROWS if len(lines) > FLOOD_ROWS * FIELDS else BATCH_ROWS)
-        for at in range(0, len(lines), size):
-            self._commit([lines[at : at + size]], True, outcome)
+        if lines:
+            self._commit([lines], True, outcome)
 
     def _fold_lines(self, lines: Iterator[Line | Damage], outcome: Outcome) -> None:
-        count, batch = 0, [[]]  # type: tuple[int, list[list[Any] | Damage]]
+        rows = size = 0
+        run: list[Any] = []
+        batch: list[list[Any] | Damage] = [run]
         for line in lines:
             if isinstance(line, Damage):
-                batch += line, []
+                run = []
+                batch += line, run
             else:
-                batch[-1].extend(line)  # type: ignore[union-attr]
-            count += 1
-            if count % BATCH_ROWS == 0:
+                run += line
+            rows += 1
+            size += len(line.raw)
+            if rows == FLOOD_ROWS or size > FLOOD_BYTES:
                 self._commit(batch, False, outcome)
-                batch = [[]]
-        if batch != [[]]:
+                rows, size, run = 0, 0, []
+                batch = [run]
+        if rows:
             self._commit(batch, False, outcome)
 
     def _commit(self, batch: list[list[Any] | Damage], sure: bool, outcome: Outcome) -> None:

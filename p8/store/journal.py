@@ -136,14 +136,16 @@ class Journal:
         self._segment: Segment | None = None
         self._closed_segments: list[Segment] = []
         self._pending: list[Any] = []  #: fields of entries: a tuple for each would be work for the garbage collector
-        self._note = self._pending.extend  #: one step of the interpreter, so that it needs no lock
-        self._gap = False
+        self._note: Callable[[tuple[Any, ...]], None] = (
+            self._pending.extend
+        )  #: one step of the interpreter, so that it needs no lock
+        self._gap = False  #: what was written after the pending entries must be read from the files
         self._unwritten: list[tuple[str, str, dict[str, Any], int]] = []
         self._stem = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(3).hex()}"
         self._number = 0
         self._new_names = False
         self._torn = False
-        self._odd = False  #: the short way is closed: entries wait, or must be read back from the file
+        self._odd = False  #: the short way is closed: entries wait to be written
         self.deleted: list[Path] = []  #: files that `close` removed
         self.on_first: Callable[[], None] = lambda: None  #: called once, before the first file is made
         self.on_trouble: Callable[[OSError | None], None] = lambda _error: None
@@ -201,10 +203,7 @@ class Journal:
                 end = segment.size = segment.size + written
                 chain.seq = seq
                 chain.head = digest
-                text, role = (
-                    payload + b"\n",
-                    data.get("role"),
-                )  # a copy: `dumps` leaves kilobytes of room behind its own
+                role, text = data.get("role"), payload + b"\n"  # a copy: behind its own, `dumps` leaves kilobytes free
                 self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage, b""))
                 if not turn.hungry:
                     return seq, at
@@ -280,10 +279,9 @@ class Journal:
         self._torn = False
         end = segment.size = segment.size + written
         chain.seq, chain.head = seq, digest
-        if not self._gap:
-            role, text, usage = data.get("role"), payload + b"\n", usage_of(data)
-            self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage, b""))
-        self._odd = self._gap or bool(self._unwritten)
+        role, text, usage = data.get("role"), payload + b"\n", usage_of(data)
+        self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage, b""))
+        self._odd = bool(self._unwritten)
         return seq
 
     def _take_back(self, short: _ShortWrite) -> None:
@@ -364,8 +362,7 @@ class Journal:
             # Bounds are looked at here only: a segment is small enough to overshoot by.
             waiting = self._segment.size - self._segment.taken + sum(s.size for s in self._closed_segments[:-1])
             if self.backlog > PENDING_ENTRIES or waiting > PENDING_BYTES:
-                self._gap = True
-                self._pending.clear()
+                self._gap, self._note = True, _nowhere
         self._number += 1
         self._new_names = True
         self._segment = Segment(path, fd, name)
@@ -454,33 +451,40 @@ class Journal:
 
     # the fold's side
 
-    def take(self) -> tuple[list[Any], bool]:
+    @property
+    def gap(self) -> bool:
+        """Return whether entries wait for the fold in the files only."""
+        return self._gap
+
+    def take(self, most: int) -> tuple[list[Any], bool]:
         """
-        Hand over the entries appended since the last call.
+        Hand over the oldest entries not handed over yet.
+
+        Args:
+            most: how many, at most.
 
         Returns:
-            the fields of the entries, in order, and whether some before them must be read from the files instead.
+            the fields of the entries, in order, and whether those that follow must be read from the files instead.
         """
         # Not under the lock: a flood of entries would keep it from us. Copying and cutting are one step each.
         pending = self._pending
-        lines = pending[:] if not self._gap else []
+        lines = pending[: most * FIELDS]
         del pending[: len(lines)]
-        gap = self._gap
+        gap = self._gap and not lines
         if gap:
             with self._turn:
-                pending.clear()
-                self._gap = False
-                self._odd = bool(self._unwritten) or self._torn
-                lines = []
-        if self._segment is not None:
-            self._segment.taken = self._segment.size
+                self._gap, self._note = False, pending.extend
+                if self._segment is not None:
+                    self._segment.taken = self._segment.size
+        elif lines and self._segment is not None and self._segment.name == lines[7 - FIELDS]:
+            self._segment.taken = lines[8 - FIELDS]
         return lines, gap
 
     def give_back(self) -> None:
         """Say that entries taken were not folded: they will be read from the files."""
         with self._turn:
             self._pending.clear()
-            self._odd = self._gap = True
+            self._gap, self._note = True, _nowhere
 
     def own(self) -> list[Path]:
         """Return this process's segments, oldest first."""
@@ -520,6 +524,10 @@ class Journal:
                 with contextlib.suppress(OSError):
                     os.close(segment.fd)
             self._closed_segments, self._segment = [], None
+
+
+def _nowhere(_fields: tuple[Any, ...]) -> None:
+    """Take the place of the list of pending entries where they are to be read from the files."""
 
 
 def _sync_folder(folder: Path) -> None:
