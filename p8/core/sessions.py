@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from p8.core.health import Timings
     from p8.session import Session
 
-#: what is said about a session and has a column of its own; see `store/fold.py`
+#: what is said about a session and has a column of its own; see `store/batch.py`
 ABOUT = ("title", "project", "directory", "branch", "commit", "model")
 
 
