@@ -16,7 +16,7 @@ from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
 from p8.events import Bus, Change
-from p8.model import Checkpoint, GitState, Notice, Project, Session
+from p8.model import Checkpoint, GitState, Notice, Project, Session, SessionRow
 from p8.store.manager import PersistenceManager
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from p8.core.removal import Removal
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
+    from p8.core.shell import Shell
     from p8.core.suggest import Suggestions
     from p8.core.supervisor import Supervisor
     from p8.core.transfer import Transfer
@@ -214,6 +215,13 @@ class App:
         from p8.core.session_container import SessionContainer
 
         return SessionContainer(self.config, lambda: self.runtime)
+
+    @cached_property
+    def shell(self) -> Shell:
+        """Where `!command` runs."""
+        from p8.core.shell import Shell
+
+        return Shell(self.config, self.sessions, lambda: self.container, lambda: self.directory)
 
     @cached_property
     def memories(self) -> Memories:
@@ -531,6 +539,12 @@ class App:
         if self.sessions.current is not None:
             self.sessions.annotate(model=assistant.name)
         return assistant.name
+
+    def answer_as_before(self, row: SessionRow) -> None:
+        """Answer a session that is gone on with by who answered it last, unless the settings name somebody."""
+        if row.model and row.model != self.model and not self.config.model:
+            with contextlib.suppress(P8Error):
+                self.switch_model(row.model)
 
     def close(self) -> None:
         """Pause the current session, save, let go of everything. Safe to call twice."""
