@@ -158,7 +158,11 @@ def run(
         stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     kept = Kept(limit_bytes)
-    _pump(process, kept, show, stop)
+    try:
+        _pump(process, kept, show, stop)
+    except BaseException:  # whoever was shown it has gone
+        _end(process)
+        raise
     if stop.is_set():
         _end(process)
     code = process.wait()
