@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from p8.containers.docker import Docker
     from p8.core.actions import Book
     from p8.core.agent_place import AgentPlace
+    from p8.core.boxed import Box
     from p8.core.checkpoints import Checkpoints
     from p8.core.cleanup import Cleanup
     from p8.core.context import ContextPlanner
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from p8.core.removal import Removal
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
-    from p8.core.shell import Shell
     from p8.core.suggest import Suggestions
     from p8.core.supervisor import Supervisor
     from p8.core.transfer import Transfer
@@ -217,11 +217,11 @@ class App:
         return SessionContainer(self.config, lambda: self.runtime)
 
     @cached_property
-    def shell(self) -> Shell:
+    def box(self) -> Box:
         """Where `!command` runs."""
-        from p8.core.shell import Shell
+        from p8.core.boxed import Box
 
-        return Shell(self.config, self.sessions, lambda: self.container, lambda: self.directory)
+        return Box(self.config, self.sessions, lambda: self.container, lambda: self.directory)
 
     @cached_property
     def memories(self) -> Memories:
@@ -307,6 +307,7 @@ class App:
     def _agent_places(self) -> AgentPlace:
         """Say where agents run."""
         from p8.core.agent_place import AgentPlace
+    from p8.core.boxed import Box
 
         def session() -> str:
             return self.sessions.current.session_id if self.sessions.current is not None else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from p8.commands.registry import Confirm, RunLines
 from p8.core import shell
-from p8.errors import UsageError
+from p8.errors import P8Error, UsageError
 from p8.repl.screen import Screen, escape
 
 if TYPE_CHECKING:
@@ -73,9 +73,15 @@ def do_alone(app: App, effect: RunLines, screen: Screen, as_json: bool) -> int:
     def run_shell(line: str, **more: Any) -> int:
         stop = threading.Event()
         with app.files.around():
-            show = (lambda _text: None) if as_json else (lambda text: screen.write(escape(text)))
-            run = shell.on_host(line, app.config, app.directory, show, stop)
-        shell.record(app.sessions, line, run, app.directory, **more)
+            try:
+                show = (lambda _text: None) if as_json else (lambda text: screen.write(escape(text)))
+                run = shell.run(line, app.config.shell, app.directory, app.config.output_limit_bytes, show, stop)
+            except OSError as error:
+                raise P8Error(f"it cannot be run: {error.strerror}", f"in {app.directory}") from error
+        app.sessions.record_execution(
+            line, exit_code=run.exit_code, output=run.output, duration_s=run.duration_s, started_at=run.started_at,
+            directory=str(app.directory), **more,
+        )  # fmt: skip
         done.append({"line": line, "exit_code": run.exit_code, "duration_s": run.duration_s, "output": run.output})
         return run.exit_code
 

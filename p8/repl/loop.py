@@ -37,7 +37,6 @@ from p8.commands.registry import (
     Switched,
     Text,
 )
-from p8.core import shell
 from p8.errors import AssistantError, Held, P8Error, StoreError
 from p8.events import Change
 from p8.model import Notice, SessionRow, Status
@@ -280,7 +279,7 @@ class Repl:
             app.sessions.custody.still_mine(app.sessions.current.session_id)
         with self._kept():
             app.ensure_session()
-        app.shell.settle()
+        app.box.settle()
         if line.startswith("/") and not line.startswith("//"):
             with self._kept():
                 app.sessions.record_command(line)
@@ -400,15 +399,14 @@ class Repl:
             self._change_directory(line[2:].strip())
             return 0
         stop = threading.Event()
-        show, tell = (lambda text: self.screen.write(escape(text))), self._tell
         with self._running(stop), self.app.files.around():
-            done = self.app.shell.run(line, show, stop, tell)
+            done, where = self.app.box.run(line, lambda text: self.screen.write(escape(text)), stop, self._tell)
         if done.output and not done.output.endswith("\n"):
             self.screen.write("\n")
         if done.exit_code:
             self.screen.line(f"exit {done.exit_code} · {done.duration_s:.1f} s", "bad")
         with self._kept():
-            shell.record(self.app.sessions, line, done, self.app.directory, **about)
+            self.app.box.record(line, done, where, **about)
         return done.exit_code
 
     def _tell(self, text: str) -> None:
@@ -480,7 +478,7 @@ class Repl:
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
         self._draft = effect.draft
-        self.app.shell.settle()
+        self.app.box.settle()
         if effect.reason == "new":
             return
         row = self.app.store.sessions.get(effect.session_id)

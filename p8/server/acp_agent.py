@@ -23,7 +23,6 @@ from acp.exceptions import RequestError
 from acp.stdio import stdio_streams
 
 from p8.assistants.base import Asks, Cancel, Chunk, ChunkKind, Decision, ModelInfo
-from p8.core.shell import record
 from p8.core.turns import ask, run_turn
 from p8.errors import NotFound, P8Error, StoreError, UsageError
 from p8.model import Entry, check_id, text_of
@@ -130,7 +129,7 @@ class Agent:
             _project = app.project  # so that it belongs to the project from its first entry on
             made = app.ensure_session()
             app.settle_project()
-            app.shell.settle()
+            app.box.settle()
             return str(made.session_id), choices(app)
 
         app, (session, options) = await self._with_new(cwd, begin)
@@ -356,21 +355,24 @@ class Agent:
             printed = (printed + piece)[-SHOWN_BYTES:]
             if time.monotonic() - told >= SHOWN_EVERY_S:
                 told = time.monotonic()
-                tell(acp.update_tool_call(call, content=printed_as(printed)))
+                try:
+                    tell(acp.update_tool_call(call, content=printed_as(printed)))
+                except Exception:  # the editor has gone: what runs for it is ended
+                    cancel.set()
 
         def note(why: str) -> None:
             tell(acp.update_agent_thought_text(_clean(why) + "\n"))
 
         try:
             with app.files.around():
-                ran = app.shell.run(line, show, cancel, note)
+                ran, where = app.box.run(line, show, cancel, note)
         except P8Error as error:
             tell(acp.update_tool_call(call, status="failed", content=printed_as(printed or str(error))))
             raise
         usage["stopped"] = ran.interrupted
         with contextlib.suppress(StoreError):
-            record(app.sessions, line, ran, app.directory)
-        about: dict[str, Any] = {"exit_code": ran.exit_code, **({"container": ran.where} if ran.where else {})}
+            app.box.record(line, ran, where)
+        about: dict[str, Any] = {"exit_code": ran.exit_code, **({"container": where} if where else {})}
         tell(acp.update_tool_call(call, status="failed" if ran.exit_code else "completed",
                                   content=printed_as(printed), raw_output=about))  # fmt: skip
 
@@ -389,7 +391,7 @@ class Agent:
 def go_on(app: App, session_id: str) -> None:
     """Take up a session where it was left: who answered it, and its container."""
     app.answer_as_before(app.store.sessions.get(session_id))
-    app.shell.settle()
+    app.box.settle()
 
 
 def still_ours(app: App, session_id: str) -> None:
@@ -398,7 +400,7 @@ def still_ours(app: App, session_id: str) -> None:
         app.sessions.custody.still_mine(session_id)
     if app.sessions.current is None:
         app.sessions.resume_session(session_id)
-    app.shell.settle()
+    app.box.settle()
 
 
 def choices(app: App) -> list[Any]:
