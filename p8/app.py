@@ -307,7 +307,6 @@ class App:
     def _agent_places(self) -> AgentPlace:
         """Say where agents run."""
         from p8.core.agent_place import AgentPlace
-    from p8.core.boxed import Box
 
         def session() -> str:
             return self.sessions.current.session_id if self.sessions.current is not None else ""
