@@ -162,7 +162,7 @@ def test_a_line_with_a_mark_is_run_shown_and_recorded(home: Path, place: Path) -
         made = (await conn.new_session(cwd=str(place), mcp_servers=[])).session_id
         done = await conn.prompt(session_id=made, prompt=[acp.text_block("!echo made > b.txt; echo said; exit 3")])
         assert done.stop_reason == "end_turn"
-        begun, ended = (u for _, u in editor.told if u.session_update.startswith("tool_call"))
+        begun, *_, ended = (u for _, u in editor.told if u.session_update.startswith("tool_call"))
         assert (begun.title, begun.kind, begun.status) == (
             "echo made > b.txt; echo said; exit 3",
             "execute",
