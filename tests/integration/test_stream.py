@@ -21,6 +21,7 @@ from support.serving import Served
 #: of all writers; P8_STREAM_EVENTS=20000 is the full count
 EVENTS = int(os.environ.get("P8_STREAM_EVENTS", "4000"))
 FULL = "P8_STREAM_EVENTS" in os.environ
+PAUSE_S = 0.005 if FULL else 0.002  #: of each writer between two events; how late is measured where nothing piles up
 LATE_S = 0.1  #: from the record to the client, p99; held to at the full count, on a machine of one's own
 WRITERS, CLIENTS = 4, 20
 WRITER = """
@@ -98,7 +99,7 @@ def test_each_client_has_each_event_once_and_in_order(served: Served, home: Path
 
     async def go() -> None:
         async with stream(served, "?after=0.0") as lazy:  # one that never reads
-            running = writers(home, each, 0.002)
+            running = writers(home, each, PAUSE_S)
             await asyncio.wait_for(asyncio.gather(*(c.read(served, each * WRITERS) for c in clients)), 200)
             assert [one.wait(60) for one in running] == [0] * WRITERS
             lazy.transport.abort()
