@@ -13,7 +13,7 @@ from acp.exceptions import RequestError
 from p8.app import App
 from p8.config import Config
 from p8.server.acp_agent import Agent, choices
-from p8.testing import FakeAssistant
+from p8.testing import FakeAssistant, make_app
 
 
 class Told:
@@ -92,3 +92,25 @@ def test_what_cannot_be_chosen_is_told(agent: Agent, tmp_path: Path, config: str
         assert now((await agent.set_config_option("model", made.session_id, "one")).config_options) == "one"
 
     asyncio.run(go())
+
+
+def test_a_session_that_another_p8_has_taken_is_not_written_to(agent: Agent, home: Path, tmp_path: Path) -> None:
+    async def go() -> str:
+        made = await agent.new_session(str(tmp_path))
+        await agent.prompt(made.session_id, [acp.text_block("mine")])
+        other = make_app(home, tmp_path)
+        other.sessions.resume_session(made.session_id, take_over=True)
+        for text in ("no longer mine", "!touch made"):
+            with pytest.raises(RequestError) as caught:
+                await agent.prompt(made.session_id, [acp.text_block(text)])
+            assert caught.value.data["kind"] == "Held"
+        other.close()
+        return made.session_id
+
+    session = asyncio.run(go())
+    app = make_app(home, tmp_path)
+    assert [e.data["content"].strip() for e in app.store.sessions.entries(session, kinds=("message",))] == [
+        "mine", "You said: mine",
+    ]  # fmt: skip
+    assert not (tmp_path / "made").exists()
+    app.close()
