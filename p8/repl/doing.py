@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from p8.commands.registry import Confirm, RunLines
+from p8.core import shell
 from p8.errors import P8Error, UsageError
-from p8.repl import shell
 from p8.repl.screen import Screen, escape
 
 if TYPE_CHECKING:

