@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from p8.config import Config
 from p8.containers.base import (
     FOREIGN_LABELS,
     INSTALLATION,
@@ -53,6 +54,11 @@ class Address(NamedTuple):
     host: str = ""  #: unix:///…, tcp://…, ssh://…
     context: str = ""
     certificates: str = ""  #: folder with ca.pem, cert.pem, key.pem
+
+    @classmethod
+    def of(cls, config: Config) -> Address:
+        """Return the one that the settings name."""
+        return cls(config.engine, config.engine_context, config.engine_certificates)
 
 
 class Docker:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from p8.containers import base
-from p8.containers.base import ContainerSpec, EngineDown, State
+from p8.containers.base import EngineDown, State
 from p8.core.instances import InstanceManager
 from p8.core.roster import InstanceStatus
-from p8.core.session_container import sweep
 from p8.core.supervisor import DaemonLock, Supervisor, daemon_pid
 from p8.errors import Conflict, ContainerError, InvalidTransition, NotFound, UsageError
 from p8.store.leases import this_process
@@ -251,17 +250,6 @@ def test_an_instance_whose_container_vanished_is_in_error(
     assert found.status is InstanceStatus.ERROR
     assert found.meta["error"] == "its container is gone"
     assert started(instances, project).status is InstanceStatus.RUNNING
-
-
-def test_session_containers_of_dead_processes_are_removed(runtime: FakeRuntime) -> None:
-    me = this_process().to_dict()
-    owners = {"mine": me, "dead": {**me, "started": "1"}, "elsewhere": {**me, "host": "another"}, "odd": None}
-    for name, owner in owners.items():
-        said = json.dumps(owner) if owner else "?"
-        runtime.start(ContainerSpec(name, "p8-session:base", {base.SESSION: name, base.OWNER: said}, "1:1"))
-
-    assert sweep(runtime) == 1
-    assert {one.name for one in runtime.containers.values()} == {"mine", "elsewhere", "odd"}
 
 
 def test_what_is_left_over_can_be_kept(
