@@ -31,12 +31,12 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
-def client():
+def client(address: str = ""):
     """The SDK's own client, to do to containers what other people would."""
     try:
         import docker
 
-        made = docker.from_env(timeout=30)
+        made = docker.DockerClient(base_url=address, timeout=60) if address else docker.from_env(timeout=30)
         made.ping()
     except Exception as error:
         missing(f"no container engine: {type(error).__name__}")
@@ -193,6 +193,16 @@ class OwnEngine:
             return True
 
         until(answers, 60, f"an engine of one's own, see {folder / 'log'}")
+
+    def load(self, image: str) -> None:
+        """Give it an image of the usual engine."""
+        saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
+        subprocess.run(
+            ["docker", "-H", self.address, "load", "-q"], stdin=saved.stdout, check=True, capture_output=True
+        )
+        assert saved.stdout is not None
+        saved.stdout.close()
+        assert saved.wait() == 0
 
     def stop(self) -> None:
         """Stop it, and its containers with it."""
