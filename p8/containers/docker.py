@@ -136,7 +136,13 @@ class Docker:
         return (self._engine or self.engine()).is_local
 
     def engine(self) -> Engine:
-        """Return what the engine is; that it still answers is asked each time."""
+        """
+        Return what the engine is; that it still answers is asked each time.
+
+        One that is shutting down goes on to serve old connections, and takes no new ones: that counts as away.
+        """
+        with self._asking():
+            _knock(self.endpoint)
         if self._engine is None:
             with self._asking() as api:
                 info, version = api.info(), api.version()
@@ -440,7 +446,7 @@ def _is_so_already(error: Any) -> bool:
 
 
 def _knock(endpoint: str) -> None:
-    """See that a local engine listens at all; the SDK would leave a socket open where it does not. Raises OSError."""
+    """See that a local engine takes connections; the SDK leaves a socket open where it does not. Raises OSError."""
     if endpoint.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as tried:
             tried.settimeout(CONNECT_S)

@@ -17,7 +17,8 @@ import pytest
 from p8.app import App, make_app
 from p8.config import Config
 from p8.containers.build import build_image
-from p8.containers.docker import Docker
+from p8.containers.docker import Address, Docker
+from p8.containers.glance import glance
 from p8.core.supervisor import Supervisor
 
 BASE, IMAGE, TINY = "p8-test-base:1", "p8-test-session:1", "p8-test-tiny:1"
@@ -170,8 +171,6 @@ class OwnEngine:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        import docker
-
         folder = self.folder
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -183,16 +182,8 @@ class OwnEngine:
                 stdout=log, stderr=log,
             )  # fmt: skip
 
-        def answers() -> bool:
-            try:
-                made = docker.DockerClient(base_url=self.address, timeout=5)
-                made.ping()
-                made.close()
-            except docker.errors.DockerException:
-                return False
-            return True
-
-        until(answers, 60, f"an engine of one's own, see {folder / 'log'}")
+        where = Address(self.address)
+        until(lambda: glance(where, folder, ["none:1"]).up, 60, f"an engine of one's own, see {folder / 'log'}")
 
     def load(self, image: str) -> None:
         """Give it an image of the usual engine."""

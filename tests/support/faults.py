@@ -32,7 +32,7 @@ image: {image}
 """
 #: ends the program for want of memory: it is offered to the kernel first, and another one beside it asks for too much
 HOG = (
-    "for p in $(pgrep -f served.py); do echo 1000 > /proc/$p/oom_score_adj; done;"
+    "for p in $(pgrep -xf 'python3 /app/project/served.py'); do echo 1000 > /proc/$p/oom_score_adj; done;"
     " exec python3 -c 'x = bytearray(400 << 20)'"
 )
 
@@ -60,6 +60,7 @@ class Fleet:
         self._recovers = recovers
         self._network = network
         self._watch: subprocess.Popen[bytes] | None = None
+        self._sdk: Any = None
         self.broken = dict.fromkeys(self.ids, 0)  #: how often each was made to fail
         self._told: Counter[tuple[str, str]] = Counter()
         self._log = app.instances.files.log.follow()
@@ -76,11 +77,10 @@ class Fleet:
         shutil.copy(SERVED, self.app.directory)
         configs = self.app.config.home / "configs"
         (configs / "default.yml").write_text(f"global: {{max_instances: {len(self.ids) + 1}}}\n")
-        sdk = client(self._engine)
         for number, name in enumerate(self.ids):
             image = f"p8-test-fault-{name}:1" if number >= len(self.ids) - imaged else IMAGE
             if image != IMAGE:
-                sdk.images.get(IMAGE).tag(image)
+                self.sdk.images.get(IMAGE).tag(image)
             more = ', command: "test ! -e /tmp/sick"' if number < sickly else ""
             more += "" if self._recovers else ", restart: false"
             text = SETTINGS.format(more=more, network=self._network, image=image)
@@ -101,9 +101,17 @@ class Fleet:
         if self._watch is not None:
             self._watch.send_signal(signal.SIGTERM)
             assert self._watch.wait(60) == 0, (self._folder / "watch.log").read_text()[-2000:]
-        for tag in [tag for image in client(self._engine).images.list() for tag in image.tags]:
+        for tag in [tag for image in self.sdk.images.list() for tag in image.tags]:
             if tag.startswith("p8-test-fault-"):
-                client(self._engine).images.remove(tag, force=True)
+                self.sdk.images.remove(tag, force=True)
+        self.sdk.close()
+
+    @property
+    def sdk(self) -> Any:
+        """What other people talk to the engine with."""
+        if self._sdk is None:
+            self._sdk = client(self._engine)
+        return self._sdk
 
     def probed(self) -> dict[str, Any]:
         """Return what the prober is told of it."""
@@ -116,7 +124,7 @@ class Fleet:
 
     def container(self, name: str) -> Any:
         """Return the SDK's view of an instance's container."""
-        return client(self._engine).containers.get(self.app.instances.roster.get(name).container)
+        return self.sdk.containers.get(self.app.instances.roster.get(name).container)
 
     def asked(self, name: str, path: str) -> None:
         """Ask an instance's program for something."""
@@ -165,11 +173,10 @@ def sicken(fleet: Fleet, name: str) -> None:
 def take_image(fleet: Fleet, name: str) -> None:
     """Remove image and container; the image is back once it was told that it is missing."""
     image = f"p8-test-fault-{name}:1"
-    sdk = client(fleet._engine)
-    sdk.images.remove(image, force=True)
+    fleet.sdk.images.remove(image, force=True)
     remove(fleet, name)
     until(lambda: image in str(fleet.app.instances.roster.get(name).meta.get("error")), 20, "told of the image")
-    sdk.images.get(IMAGE).tag(image)
+    fleet.sdk.images.get(IMAGE).tag(image)
 
 
 FAULTS: dict[str, Callable[[Fleet, str], None]] = {

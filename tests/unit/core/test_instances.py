@@ -239,6 +239,33 @@ def test_leftovers_are_removed_and_other_peoples_containers_are_not(
         instances.roster.get("gone-shell")
 
 
+def test_an_engine_that_shuts_down_is_given_no_work(
+    instances: InstanceManager, project: Path, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = started(instances, project)
+    runtime.containers[one.container] = runtime.containers[one.container]._replace(state=State.EXITED)
+
+    def refuses() -> None:  # as it takes no new connections, though it still answers on old ones
+        raise EngineDown("shutting down", "")
+
+    monkeypatch.setattr(runtime, "engine", refuses)
+    with pytest.raises(EngineDown):
+        instances.recover(one.id, State.EXITED)
+
+    assert runtime.acts == []
+    assert instances.roster.get(one.id).meta.get("restarts", 0) == 0
+
+
+def test_without_a_network_there_is_no_port(
+    instances: InstanceManager, project: Path, runtime: FakeRuntime, home: Path, store: PersistenceManager
+) -> None:
+    (home / "configs" / "project-a-shell.yml").write_text("networking: {network: none}\n")
+
+    assert started(instances, project).port == 0
+    assert runtime.specs[0].ports == ()
+    assert store.ports.all() == {}
+
+
 def test_an_instance_whose_container_vanished_is_in_error(
     instances: InstanceManager, project: Path, runtime: FakeRuntime
 ) -> None:
