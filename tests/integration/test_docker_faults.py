@@ -8,10 +8,11 @@ count, also the one that is being broken, and from the moment it is. Availabilit
 over all instance-seconds in which the instance's engine answered, before and after the probes: how long instances take
 to be back after their engine is counts, the time without an engine does not.
 
-A fault costs what it takes to see it and to start a container. So that the figure says how many faults a fleet can bear
-and not how fast a test can make them, faults of the full run are ALLOWED_S × 1000 instance-seconds apart: 99.9 % is
-missed as soon as one costs more than ALLOWED_S on average. The short run makes the same faults without the pauses and
-holds each to the same allowance; and with recovery switched off both judgements fail.
+A fault costs what it takes to see it and to start a container, about a second, so no run in which faults come faster
+than every thousand instance-seconds or so can reach 99.9 %. The full run makes one every 20 s among 82 instances: it
+misses 99.9 % as soon as a fault costs more than 1.64 instance-seconds on average. The short run makes the same faults
+at once one after another and holds their cost to a laxer bound, as it runs on busy machines; with recovery switched off
+both are missed.
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ from support.engine import IMAGE, OwnEngine, session_image
 from support.faults import FAULTS, break_one, fleet_of, kill, probing, restart_engine
 from support.prober import Availability, availability
 
-WITHIN_S = 20.0  #: configured: seen after two checks a second apart, started, answering; on a busy machine
+WITHIN_S = 20.0  #: configured: two checks a second apart, or an event, and a start; on a machine that others use too
 WANTED = 99.9  #: percent
-ALLOWED_S = 2.0  #: instance-seconds that a fault may cost on average
 ENGINE = "engine stopped and started"
 
 
@@ -43,11 +43,17 @@ class Run(NamedTuple):
     faults: int
     instances: int  #: on the usual engine
     others: int  #: on the test's own
-    pause_s: float  #: after each fault, for the next one is to find all well
+    every_s: float  #: from one fault to the next; longer where it takes longer to be well again
+
+    @property
+    def allowed_s(self) -> float:
+        """Return how many instance-seconds a fault may cost on average, where WANTED is to be reached."""
+        return (self.instances + self.others) * self.every_s * (1 - WANTED / 100)
 
 
-SHORT = Run(faults=16, instances=6, others=2, pause_s=1.0)
-FULL = Run(faults=200, instances=60, others=2, pause_s=ALLOWED_S * 1000 / 62)
+SHORT = Run(faults=16, instances=6, others=2, every_s=0.0)
+SHORT_ALLOWED_S = 4.0
+FULL = Run(faults=200, instances=80, others=2, every_s=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def test_instances_are_available_through_a_run_of_faults(run: Run, folder: Path,
     took: dict[str, list[float]] = defaultdict(list)
     with fleet_of(folder, "a", run.instances) as many, fleet_of(folder, "b", run.others, engine) as few:
         many.start()
-        few.start(sickly=0, imaged=0)
+        few.start(plain=True)
         with probing(folder, [many, few]) as log:
             kinds = [*FAULTS, ENGINE]
             for number in range(run.faults):
@@ -99,7 +105,7 @@ def test_instances_are_available_through_a_run_of_faults(run: Run, folder: Path,
                     took[kind].append(restart_engine(few, engine, WITHIN_S))
                 else:
                     took[kind].append(break_one(many, kind, WITHIN_S))
-                time.sleep(max(begun + run.pause_s - time.monotonic(), 1.0))
+                time.sleep(max(begun + run.every_s - time.monotonic(), 1.0))
             given_up = [name for fleet in (many, few) for name in fleet.ids if fleet.told("RECOVERY_FAILED", name)]
         found = availability(log)
     told(capsys, run, took, found)
@@ -108,20 +114,20 @@ def test_instances_are_available_through_a_run_of_faults(run: Run, folder: Path,
     assert max(max(seconds) for seconds in took.values()) < WITHIN_S
     assert found.missed < 0.05 * found.seconds
     assert found.engine_away > 0
-    assert found.lost / run.faults <= ALLOWED_S
+    assert found.lost / run.faults <= (SHORT_ALLOWED_S if run is SHORT else run.allowed_s)
     assert run is SHORT or found.percent >= WANTED
 
 
 def test_with_recovery_switched_off_it_is_missed(folder: Path, image: str, capsys) -> None:
-    weak = Run(faults=3, instances=4, others=0, pause_s=4.0)
+    weak = Run(faults=3, instances=4, others=0, every_s=4.0)
     with fleet_of(folder, "a", weak.instances, recovers=False) as fleet:
-        fleet.start(sickly=0, imaged=0)
+        fleet.start(plain=True)
         with probing(folder, [fleet]) as log:
             for name in fleet.ids[: weak.faults]:
                 kill(fleet, name)
-                time.sleep(weak.pause_s)
+                time.sleep(weak.every_s)
         found = availability(log)
     told(capsys, weak, {}, found)
 
     assert found.percent < WANTED
-    assert found.lost / weak.faults > ALLOWED_S
+    assert found.lost / weak.faults > SHORT_ALLOWED_S

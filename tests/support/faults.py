@@ -21,11 +21,12 @@ from p8.app import App
 from support.engine import IMAGE, OwnEngine, client, tidy_app, until
 from support.prober import get, is_up, registry
 
+CLOSELY = 4
 SERVED = Path(__file__).with_name("served.py")
 SETTINGS = """\
 instance: {{workspace: /app/project}}
 command: ["python3", "/app/project/served.py"]
-health: {{check_interval: 1s, timeout: 1s, max_retries: 2, retry_delay: 200ms, stable: 3s{more}}}
+health: {{check_interval: {interval}, timeout: 1s, max_retries: 2, retry_delay: 200ms, stable: 3s{more}}}
 resources: {{memory: 160Mi}}
 networking: {{network: {network}}}
 image: {image}
@@ -65,25 +66,26 @@ class Fleet:
         self._told: Counter[tuple[str, str]] = Counter()
         self._log = app.instances.files.log.follow()
 
-    def start(self, sickly: int = 1, imaged: int = 1) -> None:
+    def start(self, plain: bool = False) -> None:
         """
         Start all, wait until they answer, and have them looked after by a process of their own.
 
         Args:
-            sickly: the first so many have a health command.
-            imaged: the last so many have an image of their own name.
+            plain: without what some have: the first CLOSELY are checked twice a second, and no other has its port
+                closed; the first has a health command; the last has an image of a name of its own.
         """
         self.app.store.start()
         shutil.copy(SERVED, self.app.directory)
         configs = self.app.config.home / "configs"
         (configs / "default.yml").write_text(f"global: {{max_instances: {len(self.ids) + 1}}}\n")
         for number, name in enumerate(self.ids):
-            image = f"p8-test-fault-{name}:1" if number >= len(self.ids) - imaged else IMAGE
+            image = IMAGE if plain or name != self.ids[-1] else f"p8-test-fault-{name}:1"
             if image != IMAGE:
                 self.sdk.images.get(IMAGE).tag(image)
-            more = ', command: "test ! -e /tmp/sick"' if number < sickly else ""
+            more = "" if plain or number else ', command: "test ! -e /tmp/sick"'
             more += "" if self._recovers else ", restart: false"
-            text = SETTINGS.format(more=more, network=self._network, image=image)
+            interval = "500ms" if number < CLOSELY else "1s"
+            text = SETTINGS.format(interval=interval, more=more, network=self._network, image=image)
             (configs / f"{name}.yml").write_text(text)
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda name: self.app.instances.start(name[:-6], self.app.directory, "shell"), self.ids))
@@ -192,7 +194,8 @@ def break_one(fleet: Fleet, kind: str, within_s: float) -> float:
     Returns:
         for how many seconds it did not answer, at most: from before the fault until it answered again.
     """
-    fitting = {"health command": fleet.ids[:1], "image missing": fleet.ids[-1:]}.get(kind, fleet.ids)
+    some = {"port closed": fleet.ids[:CLOSELY], "health command": fleet.ids[:1], "image missing": fleet.ids[-1:]}
+    fitting = some.get(kind, fleet.ids)
     name = min(fitting, key=lambda one: fleet.broken[one])
     fleet.broken[name] += 1
     before = fleet.told("UNHEALTHY", name), fleet.told("RECOVERED", name)
