@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 
 from p8.app import App
-from p8.config import Config
 from p8.core import leftovers
 from p8.core.session_container import ContainerState
 from p8.errors import ContainerError
 from support.engine import IMAGE, client, session_image, tidy_app, until
 from support.inspection import weaknesses
-from support.terminal import Terminal
 
 SESSION = "20261121-093000-123456-ab12"
 
@@ -278,33 +276,3 @@ def test_a_killed_process_leaves_nothing_after_the_next_start(app: App, home: Pa
     for one in (dead, alive):
         assert one.stdout is not None
         one.stdout.close()
-
-
-def test_the_repl_runs_commands_in_it_and_takes_it_away(home: Path, tmp_path: Path, image: str) -> None:
-    directory = tmp_path / "project"
-    directory.mkdir()
-    home.mkdir(mode=0o700)
-    (home / "config.toml").write_text(f'container_image = "{image}"\n')
-    one = Terminal(home, directory, FAKE_CONTAINER="auto")
-    try:
-        begun = time.monotonic()
-        one.wait("›")
-        one.line("hello", "You said: hello")
-        assert time.monotonic() - begun < 15
-        one.line("!cat /proc/1/comm; pwd; echo from inside > made; ls", "made")
-        one.wait("⬢ container")
-        assert str(directory) in one.text.replace("\n", "")
-        assert (directory / "made").read_text() == "from inside\n"
-        running = client().containers.list(filters={"label": "p8.session"})
-        assert [c for c in running if c.status == "running"]
-        one.line("/checkpoint boxed", "◆ boxed")
-        one.line("/quit", "Saved")
-        one.end(40)
-    finally:
-        one.close()
-    app = App(Config(home=home), directory)
-    entries = app.store.sessions.entries(app.store.sessions.page()[0].id, kinds=("execution", "checkpoint"), whole=True)
-    ours = entries[0].data["where"]
-    app.close()
-    assert entries[-1].data["container"]["name"] == ours
-    assert not [c for c in client().containers.list(all=True) if c.name == ours]
