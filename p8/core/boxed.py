@@ -5,6 +5,7 @@ A line runs in it where it is there, else on the host. Refuses: to draw; what is
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ class Box:
         self._directory = directory
         self._session = ""
         self._told = ""
+        self._noted: object = None
 
     @property
     def is_wanted(self) -> bool:
@@ -55,13 +57,24 @@ class Box:
         """Launch a container for the current session, if it is another one than before; returns at once."""
         session = self._sessions.current
         name = session.session_id if session is not None else ""
-        if not self.is_wanted or name == self._session:
+        if not self.is_wanted:
             return
-        self._session = name
-        if name:
+        if name and name != self._session:
             self._container().start_in_background(name, self._directory())
-        else:
-            self._container().stop(wait=False)
+        elif name:
+            self._note()
+        self._session = name  # one that was put down has taken its container along
+
+    def _note(self) -> None:
+        """Record what commands run in, once it is known, for whoever resumes the session."""
+        from p8.core.reality import note_container
+
+        facts = self._container().facts()
+        known = self._session, facts.get("id"), facts.get("problem")
+        if facts and known != self._noted:
+            self._noted = known
+            with contextlib.suppress(P8Error):
+                note_container(self._sessions, facts)
 
     def run(
         self, line: str, show: Callable[[str], None], stop: threading.Event, tell: Callable[[str], None]

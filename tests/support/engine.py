@@ -17,7 +17,8 @@ import pytest
 from p8.app import App, make_app
 from p8.config import Config
 from p8.containers.build import build_image
-from p8.containers.docker import Docker
+from p8.containers.docker import Address, Docker
+from p8.containers.glance import glance
 from p8.core.supervisor import Supervisor
 
 BASE, IMAGE, TINY = "p8-test-base:1", "p8-test-session:1", "p8-test-tiny:1"
@@ -31,12 +32,12 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
-def client():
+def client(address: str = ""):
     """The SDK's own client, to do to containers what other people would."""
     try:
         import docker
 
-        made = docker.from_env(timeout=30)
+        made = docker.DockerClient(base_url=address, timeout=60) if address else docker.from_env(timeout=30)
         made.ping()
     except Exception as error:
         missing(f"no container engine: {type(error).__name__}")
@@ -170,8 +171,6 @@ class OwnEngine:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        import docker
-
         folder = self.folder
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -183,16 +182,18 @@ class OwnEngine:
                 stdout=log, stderr=log,
             )  # fmt: skip
 
-        def answers() -> bool:
-            try:
-                made = docker.DockerClient(base_url=self.address, timeout=5)
-                made.ping()
-                made.close()
-            except docker.errors.DockerException:
-                return False
-            return True
+        where = Address(self.address)
+        until(lambda: glance(where, folder, ["none:1"]).up, 60, f"an engine of one's own, see {folder / 'log'}")
 
-        until(answers, 60, f"an engine of one's own, see {folder / 'log'}")
+    def load(self, image: str) -> None:
+        """Give it an image of the usual engine."""
+        saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
+        subprocess.run(
+            ["docker", "-H", self.address, "load", "-q"], stdin=saved.stdout, check=True, capture_output=True
+        )
+        assert saved.stdout is not None
+        saved.stdout.close()
+        assert saved.wait() == 0
 
     def stop(self) -> None:
         """Stop it, and its containers with it."""
