@@ -192,12 +192,13 @@ class App:
     @cached_property
     def runtime(self) -> Docker:
         """The container engine; not contacted before it is used."""
-        from p8.containers.docker import Address, Docker
+        from p8.containers.docker import Docker
+        from p8.containers.endpoint import Address
         from p8.store.instances import installation_of
 
         config = self.config
         self.store.start()
-        address = Address(config.engine, config.engine_context, config.engine_certificates)
+        address = Address(config.engine, config.engine_context, config.engine_certificates, config.container_sync)
         return Docker(installation_of(config.home), config.home, Path.home(), address)
 
     @cached_property
@@ -206,14 +207,20 @@ class App:
         from p8.config import inherited
         from p8.core.instances import InstanceManager
 
-        return InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+        made = InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+        made.remotes.ignored = self.config.sync_ignored
+        made.remotes.progress = lambda fraction, text: self.progress(fraction, text)  # noqa: PLW0108 set by a door
+        return made
 
     @cached_property
     def container(self) -> SessionContainer:
         """The container under the current session."""
         from p8.core.session_container import SessionContainer
 
-        return SessionContainer(self.config, lambda: self.runtime)
+        def tell(level: str, text: str, data: dict[str, Any]) -> None:
+            self.instances.roster.tell(level, text, data)
+
+        return SessionContainer(self.config, lambda: self.runtime, tell=tell)
 
     @cached_property
     def memories(self) -> Memories:

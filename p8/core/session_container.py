@@ -26,6 +26,7 @@ from p8.containers.base import Channel, Container, ImageMissing, Runtime, State
 from p8.containers.settings import Networking, Resources, Settings
 from p8.core import blueprint
 from p8.core.blueprint import Places
+from p8.core.mirror import TAKE_S, About, Mirror, Tell
 from p8.core.output import Kept
 from p8.errors import ConfigError, ContainerError, P8Error
 from p8.model import now_us
@@ -68,6 +69,7 @@ class _Launched:
     container: Container
     root: Path  #: what is mounted
     directory: Path  #: where commands run
+    mirror: Mirror | None = None  #: where the engine cannot mount it
 
 
 class SessionContainer:
@@ -78,11 +80,13 @@ class SessionContainer:
         config: the settings `container*` and `output_limit_bytes`.
         runtime: builds the engine; called on the thread that launches.
         changed: called on any thread when `state` has changed.
+        tell: told what happens while files are synchronised: level, text, data.
     """
 
     def __init__(
-        self, config: Config, runtime: Callable[[], Runtime], changed: Callable[[], None] = lambda: None
-    ) -> None:
+        self, config: Config, runtime: Callable[[], Runtime], changed: Callable[[], None] = lambda: None,
+        tell: Tell = lambda *_: None,
+    ) -> None:  # fmt: skip
         self._config = config
         self._make_runtime = runtime
         self.on_change = changed
@@ -90,6 +94,9 @@ class SessionContainer:
         self.state = ContainerState.OFF
         self.problem = ""  #: why it failed, one line
         self.hint = ""
+        self.bringing: tuple[float, str] | None = None  #: how far the project is, on its way to an engine elsewhere
+        self._tell = tell
+        self._leaving: list[threading.Thread] = []
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._launched: _Launched | None = None
@@ -134,9 +141,11 @@ class SessionContainer:
             self._thread = None
             self._say(ContainerState.OFF)
         if launched is not None:
-            self._remove(launched.container.id)
+            self._put_down(launched, wait)
         if wait and thread is not None and thread is not threading.current_thread():
             thread.join(LAST_S)
+        while wait and self._leaving:
+            self._leaving.pop().join()
 
     def pause(self, paused: bool = True) -> None:
         """Freeze the container, or let it go on. Nothing where there is none. Raises ContainerError."""
@@ -153,6 +162,12 @@ class SessionContainer:
             return {}
         one = launched.container
         return {"name": one.name, "id": one.id[:12], "image": one.image, "state": str(self.state)}
+
+    @property
+    def sync(self) -> str:
+        """How far the project is the same here and on an engine elsewhere, in a few words; "" where it is mounted."""
+        launched = self._launched
+        return launched.mirror.status.short if launched is not None and launched.mirror is not None else ""
 
     # commands
 
@@ -187,6 +202,8 @@ class SessionContainer:
         if launched is None:
             raise ContainerError(f"there is no container: it is {self.state}", self.problem)
         place = str((directory or launched.directory).resolve())
+        if launched.mirror is not None:
+            launched.mirror.flush()
         started, begun = datetime.now(UTC), time.monotonic()
         try:
             channel = self._make_runtime().open(launched.container.id, ("sh", "-c", command), workdir=place)
@@ -200,6 +217,8 @@ class SessionContainer:
         channel.end()
         if code is None:
             self._look(launched)
+        if launched.mirror is not None:
+            launched.mirror.flush()
         return ExecutionResult(
             -9 if code is None else code, kept.text(), round(time.monotonic() - begun, 3), started, kept.cut,
             interrupted, launched.container.name,
@@ -282,7 +301,7 @@ class SessionContainer:
                     self._launched = launched
                     self._say(ContainerState.RUNNING)
             if not wanted:
-                self._remove(launched.container.id)
+                self._put_down(launched)
         finally:
             self._ready.set()
 
@@ -310,14 +329,68 @@ class SessionContainer:
         )  # fmt: skip
         places, user = Places.of(config.home, session), blueprint.user_of(root)
         blueprint.prepare(places, user)
-        me = this_process()
-        about = {
+        me = orjson.dumps(this_process().to_dict()).decode()
+        labels = {base.SESSION: session, base.PATH: str(root), base.OWNER: me}
+        about: dict[str, Any] = {
             "name": f"p8-{runtime.installation[:6]}-s-{session}", "image": image, "port": 0, "user": user,
-            "workspace": str(root), "workdir": str(directory),
-            "labels": {base.SESSION: session, base.PATH: str(root), base.OWNER: orjson.dumps(me.to_dict()).decode()},
+            "workspace": str(root), "workdir": str(directory), "labels": labels,
         }  # fmt: skip
-        spec = blueprint.specification(settings, places, root, about, {})
-        return _Launched(runtime.start(spec), root, directory)
+        mirror = None if runtime.is_local else self._mirrored(runtime, About(session, root, image, user, labels))
+        about["volumes"] = mirror.volumes(str(root)) if mirror is not None else ()
+        try:
+            spec = blueprint.specification(settings, places, root, about, {})
+            return _Launched(runtime.start(spec), root, directory, mirror)
+        except BaseException:
+            if mirror is not None:
+                mirror.end()
+            raise
+
+    def _mirrored(self, runtime: Runtime, about: About) -> Mirror:
+        """Bring the project over, and keep it in sync from then on."""
+        generation = self._generation
+
+        def progress(fraction: float, text: str) -> None:
+            if text and generation != self._generation:
+                raise ContainerError("the session was put down meanwhile", "")
+            self.bringing = fraction, text
+            with contextlib.suppress(Exception):
+                self.on_change()
+
+        about = about._replace(ignored=self._config.sync_ignored)
+        mirror = Mirror(runtime, self._config.home, about, self._tell, progress)
+        if not mirror.take(TAKE_S):
+            raise ContainerError(f"another process synchronises session {about.name}", "leave it there first")
+        try:
+            self.bringing = 0.0, "bringing the project to the container"
+            mirror.settle()
+            mirror.keep()
+        except BaseException:
+            mirror.release(dismiss=True)
+            raise
+        finally:
+            self.bringing = None
+        return mirror
+
+    def _put_down(self, launched: _Launched, wait: bool = True) -> None:
+        """Remove a container; from an engine elsewhere its last changes are brought here, and then its volumes go."""
+        mirror = launched.mirror
+        if mirror is None:
+            self._remove(launched.container.id)
+            return
+
+        def work() -> None:
+            with contextlib.suppress(ContainerError):  # its programs may write something down
+                self._make_runtime().act(launched.container.id, "stop", 5.0)
+            self._remove(launched.container.id)
+            problem = mirror.end()
+            if problem:
+                self._tell("warning", problem, {"what": "kept there", "session": self.session})
+
+        thread = threading.Thread(target=work, name="p8-put-down")
+        self._leaving.append(thread)
+        thread.start()
+        if wait:
+            thread.join()
 
     def _remove(self, container: str) -> None:
         with contextlib.suppress(ContainerError):

@@ -62,6 +62,7 @@ class Box:
         app = self._app
         if self.is_wanted:
             app.container.wait(LAUNCH_S)
+            self._brought(stop)
             if app.container.covers(app.directory):
                 done = app.container.execute(line, show, stop, directory=app.directory)
                 ran = shell.Run(
@@ -73,6 +74,19 @@ class Box:
             return shell.run(line, app.config.shell, app.directory, app.config.output_limit_bytes, show, stop), ""
         except OSError as error:
             raise P8Error(f"it cannot be run: {error.strerror}", f"in {app.directory}") from error
+
+    def _brought(self, stop: threading.Event) -> None:
+        """Wait, and show how far it is, while the project is brought to an engine elsewhere."""
+        container, shown = self._app.container, False
+        while (bringing := container.bringing) is not None:
+            if stop.is_set():
+                raise ContainerError("the project is still on its way to the container", "the next command waits again")
+            self._app.progress(min(bringing[0], 0.99), bringing[1])
+            shown = True
+            container.wait(0.2)
+        if shown:
+            self._app.progress(1.0, "")
+            container.wait(LAUNCH_S)
 
     def _tell_why(self) -> None:
         container = self._app.container
@@ -87,5 +101,7 @@ class Box:
         """Return what the status line says of it, or ""."""
         if not self.is_wanted or "container" not in self._app.__dict__:
             return ""
-        state = str(self._app.container.state)
-        return {"running": "⬢ container", "starting": "⬡ container", "paused": "⬡ paused"}.get(state, "")
+        container = self._app.container
+        said = {"running": "⬢ container", "starting": "⬡ container", "paused": "⬡ paused"}.get(str(container.state), "")
+        sync = f"sync {container.bringing[0]:.0%}" if container.bringing is not None else container.sync
+        return f"{said} {sync}" if said and sync else said
