@@ -31,7 +31,7 @@ MADE_ANEW = ("__pycache__", "*.pyc", ".DS_Store")  #: of what stays there, what 
 HELPER = Limits(512 * base.MIB, 1.0, 64)
 TAKE_S = 60.0  #: for whoever does it now to finish a round
 SAID_S = 0.5  #: while files are moved, how far it is is written down so often
-ROUNDS = 6
+ROUNDS, LAST_ROUNDS = 6, 3  #: somebody waits for the last
 STATES = ("synced", "syncing", "waiting", "cut", "failed")  #: the worse, the later
 Tell = Callable[[str, str, dict[str, Any]], None]
 
@@ -148,7 +148,7 @@ class Mirror:
 
     # what it does
 
-    def settle(self) -> int:
+    def settle(self, rounds: int = ROUNDS) -> int:
         """
         Make both sides one, through cuts; return how many files still differ, as they change or cannot be written.
 
@@ -156,16 +156,16 @@ class Mirror:
             EngineDown: the engine stays away.
             ContainerError: it cannot be done.
         """
-        return sum(self._settled(tree) for tree in self._trees.values())
+        return sum(self._settled(tree, rounds) for tree in self._trees.values())
 
-    def _settled(self, tree: Sync) -> int:
+    def _settled(self, tree: Sync, rounds: int) -> int:
         tree.progress = self._progress
         try:
-            for attempt in range(ROUNDS):
+            for attempt in range(rounds):
                 try:
                     left = tree.cycle().pending
                 except EngineDown:
-                    if attempt + 1 == ROUNDS:
+                    if attempt + 1 == rounds:
                         raise
                     left = -1
                 if left == 0:
@@ -207,7 +207,7 @@ class Mirror:
         """
         self._rest()
         try:
-            left = self.settle()
+            left = self.settle(LAST_ROUNDS)
             problem = f"{left:,} files could not be brought over" if left else ""
         except P8Error as error:
             problem = error.message
@@ -251,7 +251,7 @@ class Mirror:
             (self._folder / name).unlink(missing_ok=True)
 
     def _nothing_lost(self) -> None:
-        left = self.settle()
+        left = self.settle(LAST_ROUNDS)
         stays = [path for path in self._trees[PROJECT].left_there() if not is_ignored(path, MADE_ANEW)]
         if left or stays:
             what = f"{left:,} files" if left else ", ".join(stays[:6])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import socket
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,6 +21,7 @@ from p8.app import App, make_app
 from p8.config import Config
 from p8.containers.build import build_image
 from p8.containers.docker import Docker
+from p8.containers.endpoint import knock
 from p8.core.supervisor import Supervisor
 
 BASE, IMAGE, TINY = "p8-test-base:1", "p8-test-session:1", "p8-test-tiny:1"
@@ -103,14 +107,14 @@ def remove_all(installation: str, engine: str = "") -> None:
             continue
     for network in made.networks.list(filters=chosen):
         network.remove()
+    for volume in made.volumes.list(filters=chosen):
+        volume.remove()
     made.close()
 
 
 @contextmanager
 def supervised(app: App) -> Iterator[Supervisor]:
     """Look after an app's instances meanwhile."""
-    import threading
-
     supervisor = Supervisor(app.instances)
     work = threading.Thread(target=supervisor.run)
     work.start()
@@ -185,6 +189,10 @@ class OwnEngine:
 
         def answers() -> bool:
             try:
+                knock(self.address)  # the SDK leaves a socket to the collector where nobody listens
+            except OSError:
+                return False
+            try:
                 made = docker.DockerClient(base_url=self.address, timeout=5)
                 made.ping()
                 made.close()
@@ -200,3 +208,97 @@ class OwnEngine:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
+
+
+class Second(NamedTuple):
+    """An engine beside the one everybody uses, to stand in for one on another machine."""
+
+    address: str
+    image: str
+
+    def client(self):
+        """The SDK's own client, to do to its containers what other people would."""
+        import docker
+
+        return docker.DockerClient(base_url=self.address, timeout=60)
+
+
+@contextmanager
+def second_engine(image: str) -> Iterator[Second]:
+    """Run an engine with an image carried over from the other, as `docker save | docker load` does."""
+    import docker
+
+    memory = Path("/dev/shm")  # an image has thousands of files, which a disk takes long to remove
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30
+    folder = (memory if roomy else Path("/tmp")) / f"p8s{os.getpid()}"  # a socket's path is short
+    folder.mkdir(mode=0o700)
+    own = OwnEngine(folder)
+    try:
+        own.start()
+        here, there = client(), docker.DockerClient(base_url=own.address, timeout=300)
+        there.images.load(here.api.get_image(image))  # by its name, which others may give to a newer one meanwhile
+        there.images.get(image)
+        there.close()
+        here.close()
+        yield Second(own.address, image)
+    finally:
+        own.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Line:
+    """
+    A way to an engine that can be cut.
+
+    Args:
+        path: the socket to make.
+        engine: the engine's.
+    """
+
+    def __init__(self, path: Path, engine: str) -> None:
+        self._engine = engine.removeprefix("unix://")
+        self.address = f"unix://{path}"
+        self.passed, self.limit = 0, 0
+        self._open: list[socket.socket] = []
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen(32)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                one, _ = self._server.accept()
+            except OSError:
+                return
+            other = socket.socket(socket.AF_UNIX)
+            other.connect(self._engine)
+            self._open += [one, other]
+            for a, b in ((one, other), (other, one)):
+                threading.Thread(target=self._pass, args=(a, b), daemon=True).start()
+
+    def _pass(self, a: socket.socket, b: socket.socket) -> None:
+        try:
+            while data := a.recv(16384):
+                self.passed += len(data)
+                if self.limit and self.passed > self.limit:
+                    self.cut()
+                    return
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def cut(self) -> None:
+        """Break off all connections; new ones can be made."""
+        self.limit = 0
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._open = []
+
+    def close(self) -> None:
+        """Make an end of it."""
+        self._server.close()
+        self.cut()
