@@ -501,7 +501,7 @@ def sync(app: App, args: Namespace) -> Result:
     )  # fmt: skip
     doubles = [f"{one['id']}: both are kept: {path}" for one in found for path in one.get("conflicts", ())]
     table = Table(SYNC, rows, "No instance is on an engine elsewhere.")
-    views = (table, *(Text(said, "warning") for said in doubles))
+    views: tuple[View, ...] = (table, *(Text(said, "warning") for said in doubles))
     return Result(found, views, status=ContainerError.exit_status if failed else 0)
 
 

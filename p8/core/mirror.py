@@ -26,6 +26,7 @@ from p8.errors import Conflict, ContainerError, P8Error
 
 PROJECT, STATE = "project", "state"
 STATE_POLL_S = 10.0
+ASKED = "asked"  #: file that is touched to ask whoever does it for a round
 STATE_IGNORED = (".cache", ".npm/_cacache")
 MADE_ANEW = ("__pycache__", "*.pyc", ".DS_Store")  #: of what stays there, what nobody misses
 HELPER = Limits(512 * base.MIB, 1.0, 64)
@@ -67,10 +68,11 @@ class Mirror:
         self._runtime = runtime
         self._folder = folder_of(home, about.name)
         self._tell = tell
-        self._progress = progress
+        self.progress = progress
         self._lock = ProcessLock(self._folder / "lock")
         self._guard = threading.Lock()
         self._saying = threading.Lock()
+        self._heeded = 0
         self._is_cut = False
         self._helper = ""
         self._stop = threading.Event()
@@ -159,7 +161,7 @@ class Mirror:
         return sum(self._settled(tree, rounds) for tree in self._trees.values())
 
     def _settled(self, tree: Sync, rounds: int) -> int:
-        tree.progress = self._progress
+        tree.progress = self.progress
         try:
             for attempt in range(rounds):
                 try:
@@ -184,6 +186,15 @@ class Mirror:
         ]
         for thread in self._threads:
             thread.start()
+
+    def heed(self) -> None:
+        """Make a round soon where another process has asked for one."""
+        with contextlib.suppress(OSError):
+            asked = (self._folder / ASKED).stat().st_mtime_ns
+            if asked != self._heeded:
+                self._heeded = asked
+                for tree in self._trees.values():
+                    tree.wake()
 
     def flush(self) -> None:
         """Bring what has changed in the project over now, either way; what goes wrong is told by the status."""
@@ -303,6 +314,12 @@ def together(statuses: Iterable[Status]) -> Status:
 def folder_of(home: Path, name: str) -> Path:
     """Return where it is written down what both sides agreed on."""
     return home / "states" / name / "sync"
+
+
+def ask(home: Path, name: str) -> None:
+    """Ask whoever keeps an instance's or session's trees one for a round now."""
+    with contextlib.suppress(OSError):
+        (folder_of(home, name) / ASKED).touch()
 
 
 def recorded(home: Path, name: str) -> tuple[Status, int]:

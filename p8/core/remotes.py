@@ -14,13 +14,13 @@ from typing import Any
 from p8.containers import base
 from p8.containers.base import Runtime
 from p8.containers.sync import Progress, Status
-from p8.core.mirror import TAKE_S, About, Mirror, recorded
+from p8.core.mirror import TAKE_S, About, Mirror, ask, recorded
 from p8.core.roster import UP, Instance, Roster
 from p8.errors import Conflict, ContainerError, P8Error, UsageError
 
 LOOK_S = 0.1
 FORCE_S = 120.0  #: for a round of whoever does it now
-AGAIN_S = 2.0
+AGAIN_S, HEED_S = 2.0, 0.3
 
 
 def is_remote(instance: Instance) -> bool:
@@ -126,6 +126,7 @@ class Remotes:
     def _wait(self, instance: Instance) -> Status:
         """Return the status after a whole round that began after now."""
         since = time.time()
+        ask(self._home, instance.id)
         until = time.monotonic() + FORCE_S
         while time.monotonic() < until:
             status, holder = recorded(self._home, instance.id)
@@ -188,7 +189,8 @@ class Keeper:
                 if mirror.take():
                     try:
                         mirror.keep()
-                        stop.wait()
+                        while not stop.wait(HEED_S):
+                            mirror.heed()
                     finally:
                         mirror.release()
             except P8Error:

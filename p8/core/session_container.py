@@ -363,6 +363,7 @@ class SessionContainer:
         try:
             self.bringing = 0.0, "bringing the project to the container"
             mirror.settle()
+            mirror.progress = lambda *_: None
             mirror.keep()
         except BaseException:
             mirror.release(dismiss=True)

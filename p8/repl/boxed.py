@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,7 @@ class Box:
         """
         app = self._app
         if self.is_wanted:
-            app.container.wait(LAUNCH_S)
-            self._brought(stop)
+            self._wait(stop)
             if app.container.covers(app.directory):
                 done = app.container.execute(line, show, stop, directory=app.directory)
                 ran = shell.Run(
@@ -75,18 +75,18 @@ class Box:
         except OSError as error:
             raise P8Error(f"it cannot be run: {error.strerror}", f"in {app.directory}") from error
 
-    def _brought(self, stop: threading.Event) -> None:
-        """Wait, and show how far it is, while the project is brought to an engine elsewhere."""
-        container, shown = self._app.container, False
-        while (bringing := container.bringing) is not None:
+    def _wait(self, stop: threading.Event) -> None:
+        """Wait for a container that is being launched; while the project is brought to it, as long as that takes."""
+        container, shown, until = self._app.container, False, time.monotonic() + LAUNCH_S
+        while container.wait(0.1) == "starting" and time.monotonic() < until:
+            if container.bringing is None:
+                continue
             if stop.is_set():
                 raise ContainerError("the project is still on its way to the container", "the next command waits again")
-            self._app.progress(min(bringing[0], 0.99), bringing[1])
-            shown = True
-            container.wait(0.2)
+            until, shown = time.monotonic() + LAUNCH_S, True
+            self._app.progress(min(container.bringing[0], 0.99), container.bringing[1])
         if shown:
             self._app.progress(1.0, "")
-            container.wait(LAUNCH_S)
 
     def _tell_why(self) -> None:
         container = self._app.container

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -157,6 +158,15 @@ def alerts(app: App) -> list[str]:
     ]  # fmt: skip
 
 
+#: run a program in a network of its own, where nothing is up yet
+LOOPBACK_UP = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as any:
+    fcntl.ioctl(any, 0x8914, struct.pack("16sh", b"lo", 1))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 class OwnEngine:
     """
     An engine of a test's own, to be stopped and started: containers without networks, away from all others.
@@ -180,8 +190,9 @@ class OwnEngine:
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [  # in a network of its own: without a bridge it would take the other engine's away
-                    "unshare", "--net", "dockerd", "-H", self.address, "--data-root", str(folder / "data"),
-                    "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"), "--bridge=none",
+                    "unshare", "--net", sys.executable, "-c", LOOPBACK_UP, "dockerd", "-H", self.address,
+                    "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
+                    "--pidfile", str(folder / "pid"), "--bridge=none",
                     "--iptables=false", "--ip6tables=false", "--cgroup-parent=/p8-test",
                 ],
                 stdout=log, stderr=log,
@@ -253,12 +264,15 @@ class Line:
     Args:
         path: the socket to make.
         engine: the engine's.
+
+    Attributes:
+        closed: when set, nobody gets through.
     """
 
     def __init__(self, path: Path, engine: str) -> None:
         self._engine = engine.removeprefix("unix://")
         self.address = f"unix://{path}"
-        self.passed, self.limit = 0, 0
+        self.passed, self.limit, self.closed = 0, 0, False
         self._open: list[socket.socket] = []
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(path))
@@ -271,6 +285,9 @@ class Line:
                 one, _ = self._server.accept()
             except OSError:
                 return
+            if self.closed:
+                one.close()
+                continue
             other = socket.socket(socket.AF_UNIX)
             other.connect(self._engine)
             self._open += [one, other]
