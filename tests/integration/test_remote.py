@@ -92,6 +92,10 @@ def test_edits_of_both_sides_cross_while_it_is_looked_after_also_through_a_cut(
         (app.directory / "after").write_text("a cut")
         until(lambda: inside(app, name, "cat", "after")[0] == "a cut", 40, "after a cut")
         assert app.instances.remotes.sync(app.instances.roster.get(name)).short == "in sync"
+        before = app.instances.roster.get(name).container
+        app.runtime.act(before, "remove")
+        until(lambda: app.instances.roster.get(name).container not in {before, ""}, 40, "recovered")
+        until(lambda: inside(app, name, "ls")[0].split() == ["after", "deep"], 20, "with its files")
     assert recorded(app.config.home, name)[1] == 0
 
 
