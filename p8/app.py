@@ -10,16 +10,18 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
 from p8.events import Bus, Change
-from p8.model import Checkpoint, GitState, Notice, Project, Session
+from p8.model import Checkpoint, GitState, Notice, Project
 from p8.store.manager import PersistenceManager
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.containers.docker import Docker
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from p8.core.transfer import Transfer
     from p8.core.trash import Trash
     from p8.core.ui import UiState
+    from p8.session import Session
 
 
 class App:

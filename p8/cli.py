@@ -139,13 +139,11 @@ def _options(words: list[str], options: dict[str, Any]) -> list[str]:
 
 
 def _start(rest: list[str], options: dict[str, Any]) -> int:
-    from dataclasses import replace
-
     from p8.config import load_config
 
     config = load_config()
     if "model" in options:
-        config = replace(config, model=options["model"])
+        config = config._replace(model=options["model"])
     if rest:
         if rest[0] == "completion":
             return _completion(rest[1:])

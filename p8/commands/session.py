@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import (
     Arg,
@@ -23,7 +21,11 @@ from p8.commands.registry import (
 from p8.errors import Conflict, NotFound, UsageError
 from p8.model import Entry, SessionRow, from_us
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
     from p8.app import App
 
 WHICH = Arg("session", "id, part of one, title, or `last`; the current one where none is given", "session", "*")
@@ -105,8 +107,7 @@ def change(app: App, row: SessionRow, what: str, said: str, **changes: Any) -> R
 )  # fmt: skip
 def session(app: App, args: Namespace) -> Result:
     """Open the picker."""
-    shown = Namespace(all=args.all, limit=20, archived=False, trash=False, sort="recent", tag="", query=args.query)
-    listed = _listed(app, Namespace(**vars(shown), project="", after=""))
+    listed = _listed(app, session_list.fit({"query": args.query, "all": args.all, "limit": 20}))
     return Result(listed.data, listed.views, OpenPicker(" ".join(args.query), args.all))
 
 

@@ -26,8 +26,8 @@ class Custody:
     def __init__(self, store: PersistenceManager, lost: Callable[[str], None]) -> None:
         self._store = store
         self._lost = lost
-        store.keeper.on_ready = self._ready
-        store.keeper.on_pulse = self._look
+        store.on_ready = self._ready
+        store.on_pulse = self._look
 
     def recover(self) -> list[SessionId]:
         """

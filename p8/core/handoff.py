@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from p8.assistants.base import Assistant, Cancel
+from p8.core.history import fresh
 from p8.core.reality import place_now
-from p8.core.sessions import SessionManager, fresh
+from p8.core.sessions import SessionManager
 from p8.core.turns import collect
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError
-from p8.model import Entry, GitState, Kind, Session, from_us, text_of
+from p8.model import Entry, GitState, Kind, from_us, text_of
+from p8.session import Session
 from p8.workspace.since import Commit, FileChange, quietly
 
 NEWEST = 600  #: entries looked at

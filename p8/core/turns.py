@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from p8.assistants.base import Asks, Assistant, Cancel, Chunk, ChunkKind, Decision
+from p8.core.history import History, fresh
 from p8.core.parts import Parts
 from p8.core.permissions import Ask, Permissions
-from p8.core.sessions import History, SessionManager, fresh
+from p8.core.sessions import SessionManager
 from p8.errors import AssistantError, P8Error, StoreError
 from p8.model import text_of
 

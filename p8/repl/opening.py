@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from p8.core.reality import last_state, reality_check
 from p8.errors import NotFound, P8Error, StoreError
-from p8.model import Session, SessionRow
+from p8.model import SessionRow
+from p8.session import Session
 
 if TYPE_CHECKING:
     from p8.app import App

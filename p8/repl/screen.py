@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TextIO
 from unicodedata import combining, east_asian_width
 
 from p8.commands.registry import Card, Markdown, Plot, Table, Text, View
 from p8.errors import P8Error
 from p8.model import Notice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 #: C0 but tab and newline, DEL, C1, the bidirectional controls, other invisible formatters, surrogates
 HOSTILE = re.compile(

@@ -40,7 +40,7 @@ def newest(app: App) -> str:
     """Return the cursor behind everything that happened. Raises StoreError."""
     with contextlib.suppress(StoreError):
         return app.store.feed.now()
-    if app.store.keeper.path.exists():
+    if app.store.path.exists():
         return app.store.feed.now()
     return START
 

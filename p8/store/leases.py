@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from p8.errors import Held
+from p8.records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HEARTBEAT_S = 5.0
 SILENT_US = 60_000_000
 
 
-class Holder(NamedTuple):
+class Holder(Record):
     """The process that holds a session."""
 
     owner: str  #: random name of that process's store

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import orjson
 from xxhash import xxh3_64_intdigest
 
+from p8.store.glance import journals
 from p8.store.journal import STREAM_PATTERN, Line, usage_of
 
 DATA = b',"d":'  #: what stands before an entry's data in its line
@@ -34,11 +35,7 @@ class Damage(NamedTuple):
 
 def segments(folder: Path) -> list[Path]:
     """Return the journal files of a folder, oldest first."""
-    try:
-        names = [e.name for e in os.scandir(folder) if e.name.endswith(".jsonl")]
-    except OSError:
-        return []
-    return [folder / name for name in sorted(names)]
+    return [folder / entry.name for entry in journals(folder)]
 
 
 def is_orphan(path: Path) -> bool:

@@ -21,10 +21,14 @@ import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from p8.errors import WorkspaceError
 from p8.model import GitState
+from p8.records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TIMEOUT_S = 20.0
 MOST_PATHS = 2000  #: of each kind are kept in a state
@@ -49,7 +53,7 @@ PERSONAL = ("core.excludesfile", "core.autocrlf", "core.eol")
 OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-class Repository(NamedTuple):
+class Repository(Record):
     """Where a repository is."""
 
     root: Path  #: the work tree's top
@@ -57,7 +61,7 @@ class Repository(NamedTuple):
     common_dir: Path  #: of the repository, the same for all its work trees
 
 
-class Identity(NamedTuple):
+class Identity(Record):
     """What makes a repository the same one wherever it lies."""
 
     root: Path

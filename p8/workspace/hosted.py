@@ -15,10 +15,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from p8.errors import Conflict, WorkspaceError
 from p8.workspace.git import read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FOLDER = "workspaces"
 REPO = "repo"
