@@ -76,7 +76,7 @@ class App:
         self._lock = threading.Lock()
         self._project: Project | None = None
         self._loading: threading.Thread | None = None
-        self._noted: tuple[str, Path, GitState] | None = None
+        self._noted: tuple[str, Path, GitState, dict[str, Any]] | None = None
         self._supervisor: Supervisor | None = None
         self._again: threading.Timer | None = None
         self._book: tuple[Path, Book] | None = None
@@ -142,7 +142,9 @@ class App:
         """Places to come back to."""
         from p8.core.checkpoints import Checkpoints
 
-        return Checkpoints(self.sessions, lambda: self.directory, snapshots=self.files.note)
+        return Checkpoints(
+            self.sessions, lambda: self.directory, snapshots=self.files.note, container=self.container_facts
+        )
 
     @cached_property
     def files(self) -> Files:
@@ -201,8 +203,7 @@ class App:
 
         config = self.config
         self.store.start()
-        address = Address(config.engine, config.engine_context, config.engine_certificates, config.container_sync)
-        return Docker(installation_of(config.home), config.home, Path.home(), address)
+        return Docker(installation_of(config.home), config.home, Path.home(), Address.of(config))
 
     @cached_property
     def instances(self) -> InstanceManager:
@@ -218,12 +219,18 @@ class App:
     @cached_property
     def container(self) -> SessionContainer:
         """The container under the current session."""
-        from p8.core.session_container import SessionContainer
+        from p8.core.session_container import SessionContainer, follower
 
         def tell(level: str, text: str, data: dict[str, Any]) -> None:
             self.instances.roster.tell(level, text, data)
 
-        return SessionContainer(self.config, lambda: self.runtime, tell=tell)
+        made = SessionContainer(self.config, lambda: self.runtime, tell=tell)
+        self.bus.subscribe(follower(made))
+        return made
+
+    def container_facts(self) -> dict[str, Any]:
+        """Return what is known of the container under the current session; nothing where none was asked for."""
+        return self.container.facts() if "container" in self.__dict__ else {}
 
     @cached_property
     def memories(self) -> Memories:
@@ -383,7 +390,8 @@ class App:
         from p8.core import reality
 
         with contextlib.suppress(P8Error):
-            noted = session.session_id, self.directory, reality.place_now(self.directory)
+            place = reality.place_now(self.directory)
+            noted = session.session_id, self.directory, place, self.container_facts()
             if noted != self._noted:
                 self._noted = noted
                 reality.note_place(self.sessions, *noted[1:])
@@ -553,12 +561,13 @@ class App:
             self.memories.close()
         if self._supervisor is not None:
             self._supervisor.stop()
+        if "sessions" in self.__dict__:
+            self.note_place()
         if "container" in self.__dict__:
             self.container.stop()
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:
-            self.note_place()
             if self._project is not None and self._project.workspace and self.sessions.current is not None:
                 with contextlib.suppress(P8Error):
                     self.sessions.pause_session()

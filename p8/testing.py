@@ -107,6 +107,7 @@ class FakeRuntime:
 
     def __init__(self, installation: str = "a" * 24, images: Sequence[str] = ("p8-session:base",)) -> None:
         self.installation = installation
+        self.endpoint = "memory"
         self.containers: dict[str, Container] = {}
         self.images = set(images)
         self.taken: set[int] = set()

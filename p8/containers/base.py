@@ -228,6 +228,7 @@ class Runtime(Protocol):
     """
 
     installation: str
+    endpoint: str  #: the engine's address, empty until it was first used
 
     @property
     def is_local(self) -> bool:

@@ -35,6 +35,7 @@ from p8.containers.base import (
 )
 from p8.containers.channel import ExecChannel
 from p8.containers.endpoint import CONNECT_S, Address, knock, options_of
+from p8.containers.network import Bridge
 from p8.errors import ContainerError
 from p8.model import parse_time, to_us
 
@@ -68,7 +69,7 @@ class Docker:
         self._client: Any = None
         self._streams: Any = None
         self._engine: Engine | None = None
-        self._network = ""
+        self._bridge = Bridge(installation, home)
         self._open: list[Any] = []
 
     # the engine
@@ -121,7 +122,13 @@ class Docker:
         return (self._engine or self.engine()).is_local
 
     def engine(self) -> Engine:
-        """Return what the engine is; that it still answers is asked each time."""
+        """
+        Return what the engine is; that it still answers is asked each time.
+
+        One that is shutting down goes on to serve old connections, and takes no new ones: that counts as away.
+        """
+        with self._asking():
+            knock(self.endpoint)
         if self._engine is None:
             with self._asking() as api:
                 info, version = api.info(), api.version()
@@ -183,6 +190,8 @@ class Docker:
                 self.act(made, "remove")
             if BUSY_PORT.search(error.message):
                 raise PortTaken(f"a port of {spec.name} was taken meanwhile: {error.message}", "") from error
+            if self._bridge.is_lost(error.message):
+                return self.start(spec)
             raise
         if found is None:
             raise Gone(f"container {spec.name} vanished while it was started", "try again")
@@ -214,9 +223,6 @@ class Docker:
             except ContainerError as error:
                 cause = error.__cause__
                 if isinstance(cause, docker.errors.ImageNotFound | docker.errors.NotFound):
-                    if "network" in str(cause).lower():
-                        self._network = ""
-                        raise
                     raise ImageMissing(f"the engine has no image {spec.image}", "p8 image build makes it") from error
                 conflict = isinstance(cause, docker.errors.APIError) and cause.status_code == 409
                 if (not conflict and not isinstance(cause, requests.exceptions.Timeout)) or attempt == 3:
@@ -242,7 +248,7 @@ class Docker:
         limits = spec.limits
         with self._asking(spec.name) as api:
             host = api.create_host_config(
-                network_mode="none" if spec.network == "none" else self._bridge(api),
+                network_mode="none" if spec.network == "none" else self._bridge.id(api),
                 port_bindings={inside: ("127.0.0.1", outside) for inside, outside in spec.ports},
                 mounts=[*map(_mount, spec.mounts), *(_volume(volume, labels) for volume in spec.volumes)],
                 tmpfs={"/tmp": f"rw,noexec,nosuid,nodev,size={limits.scratch_bytes},mode=1777"},  # noqa: S108
@@ -260,25 +266,6 @@ class Docker:
                 healthcheck=_healthcheck(spec.health),
             )  # fmt: skip
         return dict(config)
-
-    def _bridge(self, api: Any) -> str:
-        """Return this installation's network, made where there is none: no way from one container to another."""
-        import docker.errors
-
-        name = f"p8-{self.installation[:12]}"
-        if self._network == name:
-            return name
-        if not any(network["Name"] == name for network in api.networks(names=[name])):
-            try:
-                api.create_network(
-                    name, driver="bridge", check_duplicate=True, labels={MANAGED: "1", INSTALLATION: self.installation},
-                    options={"com.docker.network.bridge.enable_icc": "false"},
-                )  # fmt: skip
-            except docker.errors.APIError as error:
-                if error.status_code != 409:
-                    raise
-        self._network = name
-        return name
 
     def list(self) -> list[Container]:
         """Return this installation's containers, oldest first."""

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from p8.config import Config
 from p8.errors import ConfigError, ContainerError
 
 CONNECT_S = 5.0
@@ -23,6 +24,11 @@ class Address(NamedTuple):
     context: str = ""
     certificates: str = ""  #: folder with ca.pem, cert.pem, key.pem
     sharing: str = "auto"  #: projects are mounted (bind), synchronised (sync), or as the address says (auto)
+
+    @classmethod
+    def of(cls, config: Config) -> Address:
+        """Return the one that the settings name."""
+        return cls(config.engine, config.engine_context, config.engine_certificates, config.container_sync)
 
     def is_local(self, endpoint: str) -> bool:
         """

@@ -208,6 +208,7 @@ class InstanceManager:
 
         Raises:
             InvalidTransition: it was stopped meanwhile.
+            EngineDown: nothing was tried.
             ContainerError: it could not be done.
         """
         instance = self.roster.get(instance_id)
@@ -217,6 +218,7 @@ class InstanceManager:
             if found is None or found["status"] in {"stopped", "paused"}:
                 raise InvalidTransition(f"instance {instance_id} was stopped meanwhile", "")
 
+        self.runtime.engine()  # in one that is shutting down, what is started now would be left behind
         with self._claimed({"id": instance.id}, allowed, str(instance.status)):
             restarts = int(instance.meta.get("restarts", 0)) + 1
             self.store.instances.update(instance.id, {"restarts": restarts})
@@ -405,7 +407,8 @@ class InstanceManager:
         avoid: set[int] = set()
         for attempt in range(TRIES):
             preferred = networking.preferred_port or instance.port
-            port = ports.allocate(instance.id, *networking.port_range, preferred, avoid)
+            open_ = networking.network != "none"  # without a network nothing can be published
+            port = ports.allocate(instance.id, *networking.port_range, preferred, avoid) if open_ else 0
             about = {
                 "name": f"p8-{self.runtime.installation[:6]}-{instance.id}", "image": image, "port": port, "user": user,
                 "labels": self._labels(instance, port), "workspace": workspace, "volumes": volumes,

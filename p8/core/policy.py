@@ -149,6 +149,7 @@ class Policy:
 
     def _well(self, account: Account, verdict: Verdict, rules: HealthRules, now: float) -> list[Decision]:
         account.failures = 0
+        account.grace_until = 0.0  # it has answered: what comes now is no slow start
         account.given_up = False
         if account.well_since is None:
             account.well_since = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ class Box:
         self._screen = screen
         self._session = ""
         self._told = ""
+        self._noted: object = None
 
     @property
     def is_wanted(self) -> bool:
@@ -41,13 +43,32 @@ class Box:
         """Launch a container for the current session, if it is another one than before; returns at once."""
         session = self._app.sessions.current
         name = session.session_id if session is not None else ""
-        if not self.is_wanted or name == self._session:
+        if not self.is_wanted:
             return
-        self._session = name
-        if name:
+        if name and name != self._session:
             self._app.container.start_in_background(name, self._app.directory)
-        else:
-            self._app.container.stop(wait=False)
+        elif name:
+            self._note()
+        self._session = name  # one that was put down has taken its container along
+
+    def _note(self) -> None:
+        """Record what commands run in, once it is known, for whoever resumes the session."""
+        from p8.core.reality import note_container
+
+        facts = self._app.container.facts()
+        known = self._session, facts.get("id"), facts.get("problem")
+        if facts and known != self._noted:
+            self._noted = known
+            with contextlib.suppress(P8Error):
+                note_container(self._app.sessions, facts)
+
+    def sweep(self) -> None:
+        """Remove containers that a process which died has left. Takes its time; never raises."""
+        from p8.core import leftovers
+
+        if leftovers.is_any(self._app.config.home):
+            with contextlib.suppress(P8Error):
+                leftovers.sweep(self._app.runtime, self._app.config.home)
 
     def run(self, line: str, show: Callable[[str], None], stop: threading.Event) -> tuple[shell.Run, str]:
         """

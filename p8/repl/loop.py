@@ -183,6 +183,8 @@ class Repl:
             self.hint.refresh()
             self.app.files.look_after(self.app.config.snapshot_quota_mb << 20)
         with contextlib.suppress(Exception):
+            self.box.sweep()
+        with contextlib.suppress(Exception):
             if self.screen.color:
                 import rich.markdown  # noqa: F401
             if (self.app.config.home / "registry.json").exists():

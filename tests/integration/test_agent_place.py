@@ -94,7 +94,7 @@ def test_it_is_launched_for_an_agent_and_a_fresh_one_is_another_place(app: App) 
     assert first is not None
     assert places.now("sh") == first == places.settled("sh")
     assert first.cwd == str(app.directory)
-    assert "without a network" in first.about
+    assert 'without a network (container_network = "bridge"' in first.about
     app.container.stop()
     second = places.settled("sh")
 
@@ -118,9 +118,14 @@ def test_a_program_that_is_not_inside_runs_on_the_host_unless_that_is_ruled_out(
     with tidy_app(home, tmp_path / "project", agents_in="container") as app:
         with pytest.raises(AssistantError, match="the container has no program claude-agent-acp"):
             place_of(app).settled("claude-agent-acp")
-        app.container.pause()
-        with pytest.raises(AssistantError, match="it is paused"):
-            place_of(app).settled("sh")
+
+
+def test_a_paused_container_goes_on_for_its_agent(app: App) -> None:
+    first = place_of(app).settled("sh")
+    app.container.put_down(SESSION)
+    assert place_of(app).now("sh") is None
+
+    assert place_of(app).settled("sh") == first
 
 
 def test_the_host_needs_no_container(home: Path, tmp_path: Path, image: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from p8.app import App
+from p8.containers.docker import Docker
 from p8.containers.watch import Target, probe
 from p8.core.roster import InstanceStatus
 from p8.errors import Conflict, ContainerError
@@ -123,6 +124,37 @@ def test_ten_together_among_fifty_decoys(app: App, decoys: list, capsys) -> None
     for number, decoy in enumerate(decoys):
         decoy.reload()
         assert decoy.status == ("running" if number % 10 == 0 else "created")
+
+
+def test_a_network_that_somebody_removed_is_made_anew(app: App) -> None:
+    app.instances.start("a", app.directory, "shell", wait_s=0)
+    app.instances.stop("a-shell")
+    (network,) = own_networks(app)
+    network.remove()
+    started = app.instances.start("a", app.directory, "shell")
+
+    assert started.verdict is not None
+    assert started.verdict.healthy
+    assert len(own_networks(app)) == 1
+
+
+def own_networks(app: App) -> list:
+    return client().networks.list(filters={"label": f"p8.installation={app.runtime.installation}"})
+
+
+def test_of_a_first_start_in_many_processes_at_once_one_network_comes(app: App, home: Path) -> None:
+    app.store.start()
+    runtimes = [Docker(app.runtime.installation, home, Path.home()) for _ in range(4)]
+    for one in runtimes:
+        one.engine()
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda one: one._bridge.id(one._api()), runtimes * 2))
+    for one in runtimes:
+        one.close()
+
+    networks = own_networks(app)
+    assert {network.id for network in networks} == {*made}
+    assert len(networks) == 1
 
 
 def test_the_registry_is_made_again_after_the_database_is_lost(app: App, home: Path, tmp_path: Path) -> None:

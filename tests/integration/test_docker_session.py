@@ -15,7 +15,8 @@ import pytest
 
 from p8.app import App
 from p8.config import Config
-from p8.core.session_container import ContainerState, sweep
+from p8.core import leftovers
+from p8.core.session_container import ContainerState
 from p8.errors import ContainerError
 from support.engine import IMAGE, client, session_image, tidy_app, until
 from support.terminal import Terminal
@@ -153,14 +154,35 @@ def test_one_that_is_stopped_while_it_is_launched_is_not_left(app: App) -> None:
     until(lambda: app.runtime.list() == [], 20, "nothing left")
 
 
-def test_pause_and_go_on(app: App) -> None:
+def test_paused_it_stands_still_and_then_goes_on(app: App) -> None:
     launched(app)
-    app.container.pause()
+    first = app.container.facts()
+    script = "(while :; do date +%s%N >> ticks; sleep 0.05; done) >/dev/null 2>&1 & sleep 0.3"
+    app.container.execute(script, lambda _text: None)
+    ticks = app.directory / "ticks"
+    app.container.put_down(SESSION)
     assert app.container.state is ContainerState.PAUSED
     assert not app.container.covers(app.directory)
-    app.container.pause(paused=False)
+    until(lambda: [one.state for one in app.runtime.list()] == ["paused"], 10, "frozen")
+    frozen = ticks.stat().st_size
+    time.sleep(0.5)
+    assert ticks.stat().st_size == frozen > 0
+    launched(app)
 
     assert app.container.execute("echo on", lambda _text: None).output == "on\n"
+    assert app.container.facts()["id"] == first["id"]
+    until(lambda: ticks.stat().st_size > frozen, 10, "what was begun before goes on")
+
+
+def test_paused_ones_are_removed_on_leaving(app: App) -> None:
+    launched(app)
+    app.container.put_down(SESSION)
+    app.container.start_in_background(SESSION[:-1] + "3", app.directory)
+    app.container.wait(30)
+    assert sorted(one.state for one in app.runtime.list()) == ["paused", "running"]
+    app.container.stop()
+
+    assert app.runtime.list() == []
 
 
 def test_one_that_somebody_removed_is_noticed(app: App) -> None:
@@ -245,7 +267,9 @@ def test_a_killed_process_leaves_nothing_after_the_next_start(app: App, home: Pa
     alive.wait()
 
     assert names == {SESSION, "20261121-093000-000002-0002"}
-    assert sweep(app.runtime) == 1
+    assert leftovers.is_any(home)
+    assert leftovers.sweep(app.runtime, home) == 1
+    assert not leftovers.is_any(home)
     for one in (dead, alive):
         assert one.stdout is not None
         one.stdout.close()

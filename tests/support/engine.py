@@ -22,7 +22,8 @@ from p8.app import App, make_app
 from p8.config import Config
 from p8.containers.build import build_image
 from p8.containers.docker import Docker
-from p8.containers.endpoint import knock
+from p8.containers.endpoint import Address
+from p8.containers.glance import glance
 from p8.core.supervisor import Supervisor
 
 BASE, IMAGE, TINY = "p8-test-base:1", "p8-test-session:1", "p8-test-tiny:1"
@@ -36,12 +37,12 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
-def client():
+def client(address: str = ""):
     """The SDK's own client, to do to containers what other people would."""
     try:
         import docker
 
-        made = docker.from_env(timeout=30)
+        made = docker.DockerClient(base_url=address, timeout=60) if address else docker.from_env(timeout=30)
         made.ping()
     except Exception as error:
         missing(f"no container engine: {type(error).__name__}")
@@ -184,8 +185,6 @@ class OwnEngine:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        import docker
-
         folder = self.folder
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -198,20 +197,18 @@ class OwnEngine:
                 stdout=log, stderr=log,
             )  # fmt: skip
 
-        def answers() -> bool:
-            try:
-                knock(self.address)  # the SDK leaves a socket to the collector where nobody listens
-            except OSError:
-                return False
-            try:
-                made = docker.DockerClient(base_url=self.address, timeout=5)
-                made.ping()
-                made.close()
-            except docker.errors.DockerException:
-                return False
-            return True
+        where = Address(self.address)
+        until(lambda: glance(where, folder, ["none:1"]).up, 60, f"an engine of one's own, see {folder / 'log'}")
 
-        until(answers, 60, f"an engine of one's own, see {folder / 'log'}")
+    def load(self, image: str) -> None:
+        """Give it an image of the usual engine."""
+        saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
+        subprocess.run(
+            ["docker", "-H", self.address, "load", "-q"], stdin=saved.stdout, check=True, capture_output=True
+        )
+        assert saved.stdout is not None
+        saved.stdout.close()
+        assert saved.wait() == 0
 
     def stop(self) -> None:
         """Stop it, and its containers with it."""
@@ -229,16 +226,12 @@ class Second(NamedTuple):
 
     def client(self):
         """The SDK's own client, to do to its containers what other people would."""
-        import docker
-
-        return docker.DockerClient(base_url=self.address, timeout=60)
+        return client(self.address)
 
 
 @contextmanager
 def second_engine(image: str) -> Iterator[Second]:
-    """Run an engine with an image carried over from the other, as `docker save | docker load` does."""
-    import docker
-
+    """Run an engine with an image carried over from the other."""
     memory = Path("/dev/shm")  # an image has thousands of files, which a disk takes long to remove
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30
     folder = (memory if roomy else Path("/tmp")) / f"p8s{os.getpid()}"  # a socket's path is short
@@ -246,11 +239,7 @@ def second_engine(image: str) -> Iterator[Second]:
     own = OwnEngine(folder)
     try:
         own.start()
-        here, there = client(), docker.DockerClient(base_url=own.address, timeout=300)
-        there.images.load(here.api.get_image(image))  # by its name, which others may give to a newer one meanwhile
-        there.images.get(image)
-        there.close()
-        here.close()
+        own.load(image)
         yield Second(own.address, image)
     finally:
         own.stop()
