@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -30,7 +31,8 @@ from p8.errors import ContainerError
 IGNORED = (".git", "node_modules", "__pycache__", "*.pyc", ".venv", ".DS_Store")
 BATCH_FILES, BATCH_BYTES = 500, 32 << 20
 PACKED_NAME = "out/"
-NOT_BEGUN = 126  #: the status of a program whose start was cut off; where it cannot be run, the engine says why
+CUT_OFF = 126  #: the status of a program that could not be run, or whose connection was lost, whatever it did
+ABSENT = re.compile("not found|no such file|permission denied", re.IGNORECASE)
 POLL_S, BACKOFF_S = 2.0, (0.5, 1.0, 2.0, 5.0, 10.0)
 VERSION = 2
 IDLE = 4  #: times as long as a round took is waited before the next, so that large trees do not take a processor
@@ -462,11 +464,12 @@ class _Far:
             made = client.exec_create(self.container, words, stdin=False)["Id"]
             said, complaint = client.exec_start(made, demux=True)
             code = client.exec_inspect(made)["ExitCode"]
-            if code is None or (code == NOT_BEGUN and not said and not complaint):
-                raise EngineDown("the connection broke off before the container's side began", "it is tried again")
             if code:
-                last = (complaint or b"").decode("utf-8", "replace").strip().splitlines()[-1:] or [f"status {code}"]
-                raise ContainerError(f"the container's side failed: {last[0][:200]}", "it needs python3 and its volume")
+                heard = str(complaint or said or b"", "utf-8", "replace").strip()
+                if code == CUT_OFF and (heard[:1] in "{[" or not ABSENT.search(heard)):
+                    raise EngineDown("the connection broke off while the container's side ran", "it is tried again")
+                last = (heard.splitlines() or [f"status {code}"])[-1][-200:]
+                raise ContainerError(f"the container's side failed: {last}", "it needs python3 and its volume")
             return json.loads(said or b"")
 
     def scan(self, ignored: Sequence[str]) -> tuple[str, Any]:
