@@ -202,7 +202,8 @@ class App:
     @cached_property
     def runtime(self) -> Docker:
         """The container engine; not contacted before it is used."""
-        from p8.containers.docker import Address, Docker
+        from p8.containers.docker import Docker
+        from p8.containers.endpoint import Address
         from p8.store.instances import installation_of
 
         config = self.config
@@ -215,14 +216,20 @@ class App:
         from p8.config import inherited
         from p8.core.instances import InstanceManager
 
-        return InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+        made = InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+        made.remotes.ignored = self.config.sync_ignored
+        made.remotes.progress = lambda fraction, text: self.progress(fraction, text)  # noqa: PLW0108 set by a door
+        return made
 
     @cached_property
     def container(self) -> SessionContainer:
         """The container under the current session."""
         from p8.core.session_container import SessionContainer, follower
 
-        made = SessionContainer(self.config, lambda: self.runtime)
+        def tell(level: str, text: str, data: dict[str, Any]) -> None:
+            self.instances.roster.tell(level, text, data)
+
+        made = SessionContainer(self.config, lambda: self.runtime, tell=tell)
         self.bus.subscribe(follower(made))
         return made
 
@@ -243,7 +250,10 @@ class App:
         """Where `!command` runs."""
         from p8.core.boxed import Box
 
-        return Box(self.config, self.sessions, lambda: self.container, lambda: self.directory)
+        return Box(
+            self.config, self.sessions, lambda: self.container, lambda: self.directory,
+            lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+        )  # fmt: skip
 
     @cached_property
     def memories(self) -> Memories:

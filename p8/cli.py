@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 #: verbs of `ai-session` that are no commands of `p8`'s own
 VERBS = (
     "start", "stop", "restart", "attach", "list", "show", "find", "stats", "logs", "top", "config", "health", "heal",
-    "pause", "resume", "remove", "events", "backup", "restore",
+    "sync", "pause", "resume", "remove", "events", "backup", "restore",
 )  # fmt: skip
 
 

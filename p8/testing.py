@@ -196,6 +196,15 @@ class FakeRuntime:
         self._up()
         return iter(())
 
+    def connection(self) -> Any:
+        """Refuse: there is no such engine to move files to."""
+        raise EngineDown("a fake engine has no files", "")
+
+    def remove_volume(self, name: str) -> None:
+        """Note it."""
+        self._up()
+        self.acts.append(("remove volume", name))
+
     def close(self) -> None:
         """Nothing to let go of."""
 

@@ -105,7 +105,8 @@ def watch(app: App, args: Namespace) -> Result:
     if running:
         raise Conflict(f"process {running} looks after the instances already", "p8 watch --stop ends it")
     if args.daemon:
-        return _daemon(app)
+        pid = watch_in_background(app)
+        return Result({"pid": pid}, (Text(f"process {pid} looks after the instances", "good"),))
     lock = DaemonLock(app.config.home)
     if not lock.acquire():
         raise Conflict("another process looks after the instances already", "p8 watch --stop ends it")
@@ -115,7 +116,8 @@ def watch(app: App, args: Namespace) -> Result:
     )
 
 
-def _daemon(app: App) -> Result:
+def watch_in_background(app: App) -> int:
+    """Start the process that looks after all instances; return its id. Raises ContainerError."""
     from p8.core.supervisor import daemon_pid
 
     path = app.config.home / "logs" / "watch.log"
@@ -129,7 +131,7 @@ def _daemon(app: App) -> Result:
         if made.poll() is not None or time.monotonic() > until:
             raise ContainerError("the watch did not begin", f"{path} says why")
         time.sleep(0.05)
-    return Result({"pid": made.pid}, (Text(f"process {made.pid} looks after the instances", "good"),))
+    return made.pid
 
 
 def _watching(app: App, lock: Any) -> Iterator[bytes]:

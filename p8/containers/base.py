@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from p8.errors import ContainerError
 
 #: labels; everything P8 makes bears MANAGED and INSTALLATION
 MANAGED, INSTALLATION, INSTANCE = "p8.managed", "p8.installation", "p8.instance"
 SESSION, MODE, PROJECT, PATH, PORT, OWNER = "p8.session", "p8.mode", "p8.project", "p8.path", "p8.port", "p8.owner"
+SYNC = "p8.sync"  #: of an instance or session whose volumes it holds, on an engine that cannot mount
 #: document 2's own labels, written beside P8's and never trusted
 FOREIGN_LABELS = {"ai.instance": INSTANCE, "ai.mode": MODE, "ai.project": PROJECT}
 
@@ -66,6 +67,14 @@ class Mount(NamedTuple):
     read_only: bool = False
 
 
+class Volume(NamedTuple):
+    """A folder the engine keeps under a name, for where nothing of this machine can be mounted."""
+
+    name: str
+    target: str
+    copy_of: Path | None = None  #: what of this machine is to be in it; refused as a mount of it would be
+
+
 class Health(NamedTuple):
     """A command the engine runs inside to tell whether the container is well. Times in seconds."""
 
@@ -100,6 +109,8 @@ class ContainerSpec:
     command: tuple[str, ...] = ()  #: the image's own where empty
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
+    volumes: tuple[Volume, ...] = ()  #: made where there are none; they stay when the container goes
+    writable_root: bool = False  #: for what nobody's program runs in
     ports: tuple[tuple[int, int], ...] = ()  #: (inside, on the host's 127.0.0.1)
     network: str = "none"  #: "none", or "bridge": out into the world, and no way to P8's other containers
     limits: Limits = field(default_factory=Limits)
@@ -268,6 +279,14 @@ class Runtime(Protocol):
 
     def events(self, since_us: int) -> Iterator[Event]:
         """Return events of this installation's containers from a moment on, as they come. Ends when the engine does."""
+        ...
+
+    def connection(self) -> Any:
+        """Return a client of the engine's own kind, to be closed by the caller: for `Sync`, which moves files."""
+        ...
+
+    def remove_volume(self, name: str) -> None:
+        """Remove one of this installation's volumes, with what is in it; one that is not there is no error."""
         ...
 
     def close(self) -> None:

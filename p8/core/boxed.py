@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ class Box:
         sessions: whose current session they belong to.
         container: the one under the session.
         directory: where the person stands.
+        progress: told how far the project has been brought to a container elsewhere.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Box:
         sessions: SessionManager,
         container: Callable[[], SessionContainer],
         directory: Callable[[], Path],
+        progress: Callable[[float, str], None],
     ) -> None:
         self._config = config
         self._sessions = sessions
         self._container = container
         self._directory = directory
+        self._progress = progress
         self._session = ""
         self._told = ""
         self._noted: object = None
@@ -98,7 +102,7 @@ class Box:
         directory, config = self._directory(), self._config
         if self.is_wanted:
             container = self._container()
-            container.wait(LAUNCH_S)
+            self._wait(container, stop)
             if container.covers(directory):
                 done = container.execute(line, show, stop, directory=directory)
                 ran = shell.Run(
@@ -110,6 +114,19 @@ class Box:
             return shell.run(line, config.shell, directory, config.output_limit_bytes, show, stop), ""
         except OSError as error:
             raise P8Error(f"it cannot be run: {error.strerror}", f"in {directory}") from error
+
+    def _wait(self, container: SessionContainer, stop: threading.Event) -> None:
+        """Wait for a container that is being launched; while the project is brought to it, as long as that takes."""
+        shown, until = False, time.monotonic() + LAUNCH_S
+        while container.wait(0.1) == "starting" and time.monotonic() < until:
+            if container.bringing is None:
+                continue
+            if stop.is_set():
+                raise ContainerError("the project is still on its way to the container", "the next command waits again")
+            until, shown = time.monotonic() + LAUNCH_S, True
+            self._progress(min(container.bringing[0], 0.99), container.bringing[1])
+        if shown:
+            self._progress(1.0, "")
 
     def record(self, line: str, ran: shell.Run, where: str, **about: Any) -> None:
         """Record what came of a line, with whatever else is known about it. Raises StoreError."""

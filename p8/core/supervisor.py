@@ -6,8 +6,6 @@ listens to the log while one does.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +18,8 @@ from p8.containers.settings import Settings
 from p8.containers.watch import EngineState, Observation, Target, Verdict, Watch
 from p8.core.instances import InstanceManager
 from p8.core.policy import Alert, Decision, GiveUp, Policy, Recover, Tell
+from p8.core.processlock import ProcessLock, holder_of
+from p8.core.remotes import Keeper, is_remote
 from p8.core.roster import InstanceStatus, told
 from p8.errors import Conflict, InvalidTransition, P8Error
 
@@ -28,6 +28,8 @@ AGAIN_S = 0.25  #: a container that was just restarted is looked at so often
 BUSY_S = 1.0  #: one that somebody is at work on is looked at again after so long
 AT_ONCE = 4  #: recoveries
 DAEMON_S = 1.0
+KEPT = (InstanceStatus.RUNNING, InstanceStatus.PAUSED)  #: in sync, on an engine elsewhere
+WATCH_LOCK = "states/watch.lock"
 
 
 class Supervisor:
@@ -61,6 +63,7 @@ class Supervisor:
         self._pool = ThreadPoolExecutor(AT_ONCE, "p8-recover")
         self._watch = Watch(manager.runtime, self._targets, self._hear)
         self._follower = manager.files.log.follow() if own is not None else None
+        self._keeper = Keeper(lambda name: manager.remotes.mirror(manager.roster.get(name)))
         self._asked_daemon = 0.0
         self._daemon = False
 
@@ -69,6 +72,7 @@ class Supervisor:
         try:
             self._watch.run()
         finally:
+            self._keeper.close()
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def stop(self) -> None:
@@ -80,10 +84,15 @@ class Supervisor:
     def _targets(self) -> list[Target]:
         if self._own is not None and self._daemon_runs():
             self._pass_on()
+            self._keeper.keep(())
             return []
         own = self._own() if self._own is not None else None
-        found = []
-        for instance in self._manager.roster.all():
+        found, everyone = [], self._manager.roster.all()
+        self._keeper.keep({
+            one.id for one in everyone
+            if is_remote(one) and (one.status in KEPT or one.meta.get("lost")) and (own is None or one.id in own)
+        })  # fmt: skip
+        for instance in everyone:
             wanted = instance.status is InstanceStatus.RUNNING or instance.meta.get("lost")
             if not wanted or (own is not None and instance.id not in own):
                 continue
@@ -228,45 +237,13 @@ class Supervisor:
         self._watch.soon(name, delay if trouble else 0.05)
 
 
-class DaemonLock:
+class DaemonLock(ProcessLock):
     """Held by the one process of a home that looks after all its instances."""
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "states" / "watch.lock"
-        self._number = -1
-
-    def acquire(self) -> bool:
-        """Return whether this process is the one now."""
-        self._number = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        for _ in range(5):
-            try:
-                fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(self._number, 0)
-                os.write(self._number, str(os.getpid()).encode())
-                return True
-            except BlockingIOError:
-                time.sleep(0.02)  # somebody may only be asking
-        self.release()
-        return False
-
-    def release(self) -> None:
-        """Be it no longer."""
-        if self._number >= 0:
-            os.close(self._number)
-            self._number = -1
+        super().__init__(home / WATCH_LOCK)
 
 
 def daemon_pid(home: Path) -> int:
     """Return the process that looks after all instances of a home, or 0."""
-    try:
-        number = os.open(home / "states" / "watch.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return 0
-    try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return 0
-    except BlockingIOError:
-        said = os.read(number, 20)
-        return int(said) if said.isdigit() else 0
-    finally:
-        os.close(number)
+    return holder_of(home / WATCH_LOCK)

@@ -54,7 +54,7 @@ def _of_container(app: App, row: SessionRow) -> list[str]:
     recorded = last_container(app.sessions, row.id)
     if not recorded or ("container" in app.__dict__ and app.container.goes_on):
         return []
-    from p8.containers.docker import Address
+    from p8.containers.endpoint import Address
     from p8.containers.glance import glance
     from p8.core.container_reality import container_check
     from p8.core.session_container import images

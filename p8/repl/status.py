@@ -67,7 +67,9 @@ class StatusLine:
             style = "class:status.bad" if filled >= 0.9 else "class:status.warning" if filled >= 0.7 else "class:status"
             fields.append((15, style, f"{filled:.0%} full"))
         if "container" in app.__dict__ and str(app.container.state) in CONTAINERS:
-            fields.append((25, "class:status", CONTAINERS[str(app.container.state)]))
+            bringing = app.container.bringing
+            sync = f"sync {bringing[0]:.0%}" if bringing is not None else app.container.sync
+            fields.append((25, "class:status", f"{CONTAINERS[str(app.container.state)]} {sync}".rstrip()))
         if state.unwritten:
             fields.append((100, "class:status.bad", f"NOT SAVED: {state.unwritten} only in memory"))
         elif state.problem and state.unfolded:

@@ -1,4 +1,4 @@
-"""What tests on a real container engine have: P8's image, and a P8 whose containers are gone afterwards."""
+"""What tests on real container engines have: P8's image, a P8 whose containers are gone afterwards, a second engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p8.app import App
-from support.engine import session_image, tidy_app
+from support.engine import Second, second_engine, session_image, tidy_app
 
 
 @pytest.fixture(scope="module")
@@ -19,4 +19,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
     with tidy_app(home, tmp_path / "project") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
+    with second_engine(session_image(tmp_path_factory.mktemp("image"))) as made:
         yield made
