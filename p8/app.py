@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -337,6 +338,11 @@ class App:
         other = App(self.config, directory, self._assistants, self._background)
         other.__dict__ |= {"bus": self.bus, "store": self.store, "sessions": self.sessions, "registry": self.registry}
         return other
+
+    def apart(self, directory: Path, model: str = "") -> App:
+        """Return a P8 with a session of its own over the same home, standing elsewhere; it is to be closed."""
+        config = replace(self.config, model=model) if model else self.config
+        return App(config, directory, self._assistants, self._background)
 
     def move(self, directory: Path) -> None:
         """Stand in another directory from now on."""

@@ -361,6 +361,27 @@ class ActionAsked(Given):
     values: dict[str, str] = {}
 
 
+class Say(Given):
+    """Over the stream of a session: a message to be recorded there, and answered."""
+
+    say: str = Field(min_length=1, max_length=60_000)
+    id: str = Field("", max_length=100, description="chosen by the client: what comes again with it is not said twice")
+    take_over: bool = Field(False, description="take the session from another p8 that has it open")
+
+
+class Stop(Given):
+    """Over the stream of a session: end the answer that is coming."""
+
+    stop: Literal[True]
+
+
+class Answered(Given):
+    """Over the stream of a session: the answer to what an agent asks."""
+
+    answer: Literal["once", "always", "no", "never", "cancel"]
+    question: str = Field(max_length=200)
+
+
 class Login(Given):
     """A login link's code."""
 
