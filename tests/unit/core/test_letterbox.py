@@ -62,6 +62,7 @@ def test_its_sender_can_stop_the_answer_or_leave(box, home: Path) -> None:
     sent.stop()
     assert stopped.wait(5)
     sent.leave()
+    assert list(sent.replies()) == []
     deadline = threading.Event()
     for _ in range(100):
         if letters[0].withdrawn:
