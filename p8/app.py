@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from p8.core.handoff import Handoffs
     from p8.core.instances import InstanceManager
     from p8.core.memories import Memories
+    from p8.core.meter import Meter
     from p8.core.permissions import Permissions
     from p8.core.portfolio import Portfolio
     from p8.core.projects import Projects
@@ -210,6 +211,13 @@ class App:
         return InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
 
     @cached_property
+    def meter(self) -> Meter:
+        """What containers use, as long as somebody looks."""
+        from p8.core.meter import Meter
+
+        return Meter(self.runtime)
+
+    @cached_property
     def container(self) -> SessionContainer:
         """The container under the current session."""
         from p8.core.session_container import SessionContainer
@@ -271,10 +279,12 @@ class App:
     @cached_property
     def trash(self) -> Trash:
         """What was deleted, and can be removed for good."""
+        from p8.core.handoff import Notes
         from p8.core.kept import Kept
         from p8.core.trash import Trash
 
-        return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
+        also = (Kept(self.sessions).purge, Notes(self.config.home).purge)
+        return Trash(self.sessions, self.config.trash_expire_days, also)
 
     @cached_property
     def doctor(self) -> Doctor:
@@ -551,6 +561,8 @@ class App:
             self._supervisor.stop()
         if "container" in self.__dict__:
             self.container.stop()
+        if "meter" in self.__dict__:
+            self.meter.close()
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:

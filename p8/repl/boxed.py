@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from p8.core import shell
 from p8.errors import ContainerError, P8Error
-from p8.repl import shell
 from p8.repl.screen import Screen, escape
 
 if TYPE_CHECKING:

@@ -332,7 +332,7 @@ class Repl:
         elif isinstance(effect, Switched):
             self._switched(effect)
         elif isinstance(effect, RunLines):
-            from p8.repl.doing import do_lines
+            from p8.commands.doing import do_lines
 
             do_lines(effect, self._shell, self._command)
         elif isinstance(effect, Retry):
