@@ -189,6 +189,7 @@ class Web:
                     stop.set()
             return work.result()
         finally:
+            stop.set()
             self._at_work.discard(stop)
 
 
