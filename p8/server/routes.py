@@ -172,6 +172,14 @@ def _made_session(call: Call, v: Values) -> Any:
     return call("session info", session=[made]).data
 
 
+def _forked(call: Call, v: Values) -> Any:
+    row = call.app.store.sessions.get(v["id"])
+    with call.apart(row.directory if Path(row.directory).is_dir() else "", "repl") as there:
+        made = there("session fork", session=[row.id], at=v["at"] or None).data["session"]
+        there.app.sessions.pause_session()
+    return call("session info", session=[made]).data
+
+
 def _made_handoff(call: Call, v: Values) -> Any:
     row = call.app.store.sessions.get(v["session"])
     with call.apart(row.directory, model=row.model) as there:
@@ -255,6 +263,9 @@ SESSIONS = (
     Route("GET", "/api/v1/checkpoints", ("checkpoint list",), "List checkpoints, newest first.",
           lambda call, v: call("checkpoint list", session=[v["session"]] if v["session"] else []).data,
           list[s.CheckpointShape], s.CheckpointsQuery, kept=True),
+    Route("POST", "/api/v1/sessions/{session}/fork", ("session fork", "session info"),
+          "Continue a session from its end, or from an entry, as a new one.", _forked, s.SessionDetail,
+          body=s.ForkAsked, status=201),
     Route("POST", "/api/v1/sessions/{session}/checkpoints", ("checkpoint create",), "Make a checkpoint.",
           _made_checkpoint, s.CheckpointShape, body=s.CheckpointAsked, status=201),
     Route("GET", "/api/v1/checkpoints/{checkpoint}", ("checkpoint show",), "Show a checkpoint.",

@@ -291,6 +291,7 @@ class EventsQuery(Given):
     """Which events."""
 
     after: str = Field("0.0", pattern=CURSOR)
+    newest: bool = Field(False, description="the newest `limit` of all, instead of those after a cursor")
     session: str = Field("", pattern=f"^$|{ID}")
     limit: int = Field(100, ge=1, le=500)
 
@@ -410,6 +411,12 @@ class CheckpointAsked(Given):
     """A checkpoint to make."""
 
     name: str = Field("", max_length=200)
+
+
+class ForkAsked(Given):
+    """From where to fork."""
+
+    at: Whole = Field(0, ge=0, le=1_000_000_000, description="the last entry to keep; 0 for all")
 
 
 class HandoffAsked(Given):

@@ -170,6 +170,8 @@ def test_events_of_all_come_in_order_and_of_one_session_alone(app, web) -> None:
         cursor = batch[-1]["cursor"]
     assert [e["cursor"] for e in seen] == [e["cursor"] for e in page["items"]]
     assert ask(web.asgi, "GET", "/api/v1/events?after=999999.1").status == 422
+    newest = ask(web.asgi, "GET", "/api/v1/events?newest=true&limit=3").json["items"]
+    assert newest == page["items"][-3:]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the SDK's, where none answers
@@ -344,6 +346,15 @@ def test_a_checkpoint_is_made_and_its_diff_shows_what_changed(app, web, place: P
     path = f"/api/v1/checkpoints/{made.json['id']}/diff"
     assert "patch" not in ask(web.asgi, "GET", path).json
     assert "-one\n+two\n" in ask(web.asgi, "GET", f"{path}?patch=true").json["patch"]
+
+
+def test_a_session_is_forked_at_its_end_or_at_an_entry(app, web) -> None:
+    session = session_of(app, "a", "b", "c")
+    made = [ask(web.asgi, "POST", f"/api/v1/sessions/{session}/fork", body).json for body in ({}, {"at": 3})]
+    assert [(one["parent"], one["status"]) for one in made] == [(session, "paused")] * 2
+    said = [ask(web.asgi, "GET", f"/api/v1/sessions/{one['id']}/entries").json["items"] for one in made]
+    assert [[e["content"] for e in page if e["kind"] == "message"] for page in said] == [["a", "b", "c"], ["a", "b"]]
+    assert ask(web.asgi, "POST", f"/api/v1/sessions/{session}/fork", {"at": 99}).status == 404
 
 
 def test_a_session_begins_in_a_project(home: Path, app, web, tmp_path: Path) -> None:
