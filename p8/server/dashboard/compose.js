@@ -5,22 +5,25 @@ import { follow } from "./api.js";
 import { button, el } from "./dom.js";
 import { confirmed, failed, plain } from "./page.js";
 
-const NEAR = 160; // pixels from the end: whoever is there stays there
+const NEAR = 200; // pixels from the end: whoever is there stays there
 const CHOICES = [["once", "Yes, this once"], ["always", "Always in this session"], ["no", "No"], ["never", "Never in this session"], ["cancel", "Stop the answer"]];
 
 export function composer(id, row) {
   const text = el("textarea", { id: "say", rows: 2, "aria-label": "Message", placeholder: "Say something in this session", maxlength: 60000 });
-  const status = el("span", { class: "dim", role: "status" }), answer = el("article", { class: "entry assistant coming", hidden: true, "aria-live": "off" });
+  const status = el("span", { class: "dim", role: "status" }), answer = el("article", { class: "entry assistant coming", "aria-live": "off" });
+  answer.hidden = true;
   const stop = button("Stop", () => stream.send({ stop: true }));
   stop.hidden = true;
-  const node = el("form", { class: "say", "aria-label": "Say something" }, answer, text, el("div", { class: "bar" }, el("button", { class: "go", type: "submit" }, "Send"), stop, status));
+  const node = el("form", { class: "say", "aria-label": "Say something" }, text, el("div", { class: "bar" }, el("button", { class: "go", type: "submit" }, "Send"), stop, status));
   const out = new Map();
   let said = "", asking = "", turn = 0;
 
+  const last = () => answer.hidden ? answer.previousElementSibling?.lastElementChild : answer;
+  const end = () => last()?.scrollIntoView({ block: "end" });
   const keep = (change) => {
-    const room = document.documentElement, near = room.scrollHeight - room.scrollTop - room.clientHeight < NEAR;
+    const near = !last() || last().getBoundingClientRect().bottom < innerHeight + NEAR;
     change();
-    if (near) room.scrollTop = room.scrollHeight;
+    if (near) end();
   };
   const settled = () => { answer.replaceChildren(); answer.hidden = true; said = ""; };
   const send = (one) => { if (!stream.send({ say: one.text, id: one.id, take_over: one.take })) status.textContent = "not connected; it is sent as soon as it is"; };
@@ -86,5 +89,5 @@ export function composer(id, row) {
 
   const stream = follow(() => {}, { told, state: (on) => { if (on) for (const one of out.values()) if (!one.recorded) send(one); } }, { session: id });
   if (row.trashed) { text.disabled = true; text.placeholder = "It is in the trash."; }
-  return { node, keep, settled, close: stream.close, end: () => { const room = document.documentElement; room.scrollTop = room.scrollHeight; } };
+  return { node, answer, keep, settled, end, close: stream.close };
 }

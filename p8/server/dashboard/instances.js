@@ -28,7 +28,9 @@ async function log(one) {
   };
   await load();
   const timer = setInterval(() => load().catch(() => {}), 1000);
-  await confirmed(`Log of ${one.id}`, [box], "");
+  const closed = confirmed(`Log of ${one.id}`, [box], "");
+  box.scrollTop = box.scrollHeight;
+  await closed;
   clearInterval(timer);
 }
 
@@ -60,7 +62,7 @@ function card(one, act) {
     figures.cpu.textContent = of && used?.cpu_percent !== undefined ? used.cpu_percent.toFixed(1) + " %" : "–";
     figures.memory.textContent = of && used?.memory_bytes !== undefined ? `${size(used.memory_bytes)} of ${size(used.memory_limit)}` : "–";
     drawCpu(of ? of.cpu : [], 10);
-    drawMemory(of ? of.memory : [], used?.memory_limit || 1);
+    drawMemory(of ? of.memory : [], of ? Math.max(...of.memory) * 1.3 : 1);
   } };
 }
 

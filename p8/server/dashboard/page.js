@@ -58,6 +58,6 @@ export function confirmed(title, content, yes, other) {
       resolve(dialog.returnValue === "yes" ? true : dialog.returnValue === "other" ? "other" : false);
     };
     dialog.showModal();
-    (form.querySelector("input, select") || form.querySelector(yes ? "button" : "[tabindex], button"))?.focus();
+    (form.querySelector("input, select") || form.querySelector(yes || other ? ".bar button" : "[tabindex], button"))?.focus();
   });
 }

@@ -2,17 +2,31 @@
 
 import { count, el, svg } from "./dom.js";
 
-const WIDTH = 720;
+const HEIGHT = 186, LEFT = 46, FOOT = 20; // pixels; the width is what there is room for
 
 // A round number at or above the greatest value, for the top of an axis.
 export function top(values) {
   const most = Math.max(1, ...values), size = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 2.5, 5, 10].map((step) => step * size).find((step) => step >= most);
+  return [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((step) => step * size).find((step) => step >= most);
 }
 
-const axis = (most, height, left, show) => [0, 0.5, 1].map((part) => {
-  const y = 12 + (1 - part) * (height - 12);
-  return [svg("line", { x1: left, x2: WIDTH, y1: y, y2: y, class: part ? "grid" : "" }), svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, show(most * part))];
+// A picture that is drawn again when the room for it changes.
+function picture(title, draw) {
+  const node = svg("svg", { class: "plot", role: "img", "aria-label": title });
+  let drawn = 0;
+  new ResizeObserver(([now]) => {
+    const width = Math.round(now.contentRect.width);
+    if (!width || width === drawn) return;
+    drawn = width;
+    node.setAttribute("viewBox", `0 0 ${width} ${HEIGHT + FOOT + 2}`);
+    node.replaceChildren(svg("g", null, draw(width)));
+  }).observe(node);
+  return node;
+}
+
+const axis = (most, width, show) => [0, 0.5, 1].map((part) => {
+  const y = 12 + (1 - part) * (HEIGHT - 12);
+  return [svg("line", { x1: LEFT, x2: width, y1: y, y2: y, class: part ? "grid" : "" }), svg("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, show(most * part))];
 });
 
 const legend = (series) => el("p", { class: "legend" }, series.map(([name], n) => el("span", { class: "key k" + n }, name)));
@@ -26,31 +40,33 @@ const figures = (title, columns, rows) => el("details", null, el("summary", null
 
 // Bars by label, one beside the other for each series: [[name, [values]], …].
 export function bars(title, labels, series) {
-  const height = 190, left = 46, step = (WIDTH - left) / Math.max(labels.length, 1), most = top(series.flatMap(([, values]) => values));
-  const wide = Math.max(1, Math.min(26, step * 0.76 / series.length)), every = Math.ceil(labels.length / 14);
-  const one = (value, n, k) => {
-    const tall = (value / most) * (height - 12);
-    return svg("rect", { class: "k" + k, x: left + n * step + (step - wide * series.length) / 2 + k * wide, y: height - tall, width: Math.max(wide - 1, 1), height: tall },
-      svg("title", null, `${labels[n]}: ${count(value)} ${series[k][0]}`));
+  const most = top(series.flatMap(([, values]) => values));
+  const draw = (width) => {
+    const step = (width - LEFT) / Math.max(labels.length, 1), wide = Math.max(1, Math.min(26, step * 0.76 / series.length)), every = Math.ceil(labels.length / Math.max(1, (width - LEFT) / 48));
+    const one = (value, n, k) => {
+      const tall = (value / most) * (HEIGHT - 12);
+      return svg("rect", { class: "k" + k, x: LEFT + n * step + (step - wide * series.length) / 2 + k * wide, y: HEIGHT - tall, width: Math.max(wide - 1, 1), height: tall },
+        svg("title", null, `${labels[n]}: ${count(value)} ${series[k][0]}`));
+    };
+    return [axis(most, width, brief), series.map(([, values], k) => values.map((value, n) => one(value, n, k))),
+      labels.map((label, n) => n % every ? null : svg("text", { x: LEFT + n * step + step / 2, y: HEIGHT + 16, "text-anchor": "middle" }, label))];
   };
-  return el("figure", null, el("figcaption", null, el("span", null, title), legend(series)),
-    svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${height + 20}`, role: "img", "aria-label": title }, axis(most, height, left, brief),
-      series.map(([, values], k) => values.map((value, n) => one(value, n, k))),
-      labels.map((label, n) => n % every ? null : svg("text", { x: left + n * step + step / 2, y: height + 16, "text-anchor": "middle" }, label))),
+  return el("figure", null, el("figcaption", null, el("span", null, title), legend(series)), picture(title, draw),
     figures(title, ["", ...series.map(([name]) => name)], labels.map((label, n) => [label, ...series.map(([, values]) => values[n])])));
 }
 
 // Lines over one axis: [[name, [values]], …]; `labels` are of the points.
 export function lines(title, labels, series) {
-  const height = 190, left = 46, points = Math.max(2, ...series.map(([, values]) => values.length));
-  const values = series.flatMap(([, all]) => all), most = top(values), least = Math.min(0, ...values), span = most - least || 1;
-  const x = (n) => left + (n / (points - 1)) * (WIDTH - left - 8), y = (value) => 12 + (1 - (value - least) / span) * (height - 12);
-  const path = (all) => all.map((value, n) => `${x(n).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
-  return el("figure", null, el("figcaption", null, el("span", null, title), legend(series)),
-    svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${height + 20}`, role: "img", "aria-label": title }, axis(most, height, left, brief),
-      series.map(([name, all], k) => [svg("polyline", { class: "k" + k, points: path(all) }),
-        all.map((value, n) => svg("circle", { class: "k" + k, cx: x(n), cy: y(value), r: points > 40 ? 1.5 : 3 }, svg("title", null, `${labels[n] ?? n}: ${count(Math.round(value))} ${name}`)))]),
-      svg("text", { x: left, y: height + 16 }, labels[0] ?? ""), svg("text", { x: WIDTH - 8, y: height + 16, "text-anchor": "end" }, labels[labels.length - 1] ?? "")),
+  const points = Math.max(2, ...series.map(([, values]) => values.length)), values = series.flatMap(([, all]) => all);
+  const most = top(values), least = Math.min(0, ...values), span = most - least || 1;
+  const draw = (width) => {
+    const x = (n) => LEFT + (n / (points - 1)) * (width - LEFT - 8), y = (value) => 12 + (1 - (value - least) / span) * (HEIGHT - 12);
+    const path = (all) => all.map((value, n) => `${x(n).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+    return [axis(most, width, brief), series.map(([name, all], k) => [svg("polyline", { class: "k" + k, points: path(all) }),
+      all.map((value, n) => svg("circle", { class: "k" + k, cx: x(n), cy: y(value), r: points > 40 ? 1.5 : 3 }, svg("title", null, `${labels[n] ?? n}: ${count(Math.round(value))} ${name}`)))]),
+    svg("text", { x: LEFT, y: HEIGHT + 16 }, labels[0] ?? ""), svg("text", { x: width - 8, y: HEIGHT + 16, "text-anchor": "end" }, labels[labels.length - 1] ?? "")];
+  };
+  return el("figure", null, el("figcaption", null, el("span", null, title), legend(series)), picture(title, draw),
     figures(title, ["", ...series.map(([name]) => name)], Array.from({ length: points }, (_, n) => [String(labels[n] ?? n), ...series.map(([, all]) => Math.round(all[n] ?? 0))])));
 }
 

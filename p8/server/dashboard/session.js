@@ -88,7 +88,7 @@ export async function session(root, me, id) {
   const say = composer(id, row);
   me.leave = say.close;
   draw();
-  root.append(el("div", { class: "two" }, el("section", null, title, chips, actions, earlier, talk, say.node),
+  root.append(el("div", { class: "two" }, el("section", null, title, chips, actions, earlier, talk, say.answer, say.node),
     el("aside", null, about, work, part("Forks", el("div", { class: "card" }, tree)), part("Checkpoints", marks), notes)));
   let page = await load(), seen = Math.max(0, ...page.items.filter((one) => one.stream === id).map((one) => one.seq));
   for (let n = 0; wanted && n < PAGES && page.next && !talk.querySelector(`[data-seq="${CSS.escape(wanted)}"]`); n++) page = await load(page.next);
