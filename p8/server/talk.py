@@ -19,7 +19,7 @@ from p8.core.letterbox import Sent, known
 from p8.core.permissions import Permissions
 from p8.core.turns import ask, run_turn
 from p8.errors import Conflict, Held, NotFound, P8Error, StoreError
-from p8.server.problems import of_error, problem
+from p8.server.problems import dumps, of_error, problem
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -29,6 +29,7 @@ SESSIONS = 16  #: at work at a time
 WAITING = 20  #: messages of one session
 UNHEARD_S = 10.0  #: a question that nobody could answer for so long is refused
 CLOSING_S = 15.0
+SHOWN_BYTES = 50_000  #: of what an agent asks for
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -287,7 +288,10 @@ class Talk:
         turn.answer = None
         turn.answered.clear()
         turn.question = str(question.get("request") or question.get("id") or "question")
-        asked = {name: question[name] for name in ("title", "scope", "choices", "input") if name in question}
+        names = ("title", "scope", "choices", "input", "content")
+        asked = {name: question[name] for name in names if name in question}
+        if len(dumps(asked)) > SHOWN_BYTES:
+            asked = {name: asked[name] for name in ("title", "scope", "choices") if name in asked}
         self._live(session, asked | {"kind": "question", "question": turn.question})
         unheard = 0.0
         while not cancel.is_set() and unheard < UNHEARD_S:

@@ -19,6 +19,7 @@ from p8.core.sessions import SessionManager
 from p8.errors import P8Error
 from p8.store.manager import PersistenceManager
 from p8.testing import make_app
+from support.agents import told_agent
 from support.browsing import chromium, link, ready
 from support.engine import remove_all, session_image
 from support.serving import Served
@@ -229,6 +230,30 @@ def test_a_session_that_is_open_elsewhere_is_asked_for_or_taken_over(
     manager.close()
     assert page.faults == []
     page.context.close()
+
+
+def test_what_an_agent_asks_is_answered_in_the_browser(browser: Any, tmp_path: Path) -> None:
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    told_agent(home, tmp_path / "state")
+    app = make_app(home, work)
+    session = app.sessions.start_session("work", directory=str(work), model="tester").session_id
+    app.close()
+    with Served(home, work) as served:
+        page = opened(browser, served)
+        page.goto(f"http://127.0.0.1:{served.port}/#/session/{session}")
+        ready(page, "session")
+        page.keyboard.press("c")
+        page.keyboard.type("edit a.txt <b>hello</b>")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog[open] pre:has-text('<b>hello</b>')", timeout=60_000)
+        shot(page, "question")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".entry.assistant:not(.coming):has-text('done')")
+        assert (work / "a.txt").read_text() == "<b>hello</b>"
+        assert page.faults == []
+        page.context.close()
 
 
 def test_what_a_session_cost_and_what_was_used_is_drawn(page: Any, served: Served, place: Place) -> None:

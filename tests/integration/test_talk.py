@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
 from p8.testing import make_app
+from support.agents import told_agent
 from support.serving import Served
 from support.terminal import Terminal
 
@@ -375,6 +376,37 @@ def test_a_client_of_a_project_hears_of_its_sessions_alone(serve, home: Path, di
     events = asyncio.run(go())
     assert {e["stream"] for e in events if e["kind"] == "message"} == {mine}
     assert other not in {e["data"].get("about") for e in events}
+
+
+def test_what_an_agent_asks_is_asked_of_whoever_follows_the_session(
+    home: Path, directory: Path, tmp_path: Path
+) -> None:
+    told_agent(home, tmp_path / "state")
+    session = session_of(home, directory, model="tester")
+    with Served(home, directory) as served:
+
+        async def go() -> Heard:
+            heard = Heard()
+            async with stream(served, f"session={session}") as socket:
+                await socket.send(json.dumps({"say": "edit a.txt hello", "id": "1"}))
+                await heard.until(socket, lambda h: h.asked, 60)
+                assert not (directory / "a.txt").exists()
+                question = heard.asked[0]
+                await socket.send(json.dumps({"answer": "once", "question": "another"}))
+                await socket.send(json.dumps({"answer": "once", "question": question["question"]}))
+                await heard.until(socket, lambda h: ("1", "done") in h.states)
+                await socket.send(json.dumps({"say": "edit b.txt hello", "id": "2"}))
+                await heard.until(socket, lambda h: len(h.asked) == 2, 60)
+            return heard  # and leaves, without an answer
+
+        heard = asyncio.run(go())
+        assert heard.asked[0]["content"][0]["new"] == "hello"
+        assert (directory / "a.txt").read_text() == "hello"
+        until = time.monotonic() + 40
+        while len(stored(home, session)) < 4 and time.monotonic() < until:
+            time.sleep(0.3)
+    assert stored(home, session)[1::2] == ["let me see done", "let me see not done"]
+    assert not (directory / "b.txt").exists()
 
 
 @pytest.mark.timeout(280)

@@ -81,9 +81,10 @@ export function composer(id, row) {
     if (asking === piece.question) return;
     asking = piece.question;
     const given = piece.input && typeof piece.input === "object" ? plain(piece.input.command || piece.input.path || piece.input.file_path || "") : "";
+    const content = (Array.isArray(piece.content) ? piece.content : []).map((one) => el("pre", { class: "code list" }, one.new !== undefined ? `${plain(one.path)}\n${plain(one.new)}` : plain(one.text)));
     const wanted = CHOICES.filter(([name]) => name === "cancel" || !piece.choices || piece.choices.includes(name));
     const list = el("select", { "aria-label": "Answer" }, wanted.map(([value, name]) => el("option", { value }, name)));
-    const yes = await confirmed(`May it? ${plain(piece.title || piece.scope)}`, [given ? el("pre", { class: "code" }, given) : "", list], "Answer");
+    const yes = await confirmed(`May it? ${plain(piece.title || piece.scope)}`, [given ? el("pre", { class: "code" }, given) : "", content, list], "Answer");
     stream.send({ answer: yes ? list.value : "no", question: piece.question });
   }
 
