@@ -50,6 +50,8 @@ class Config(Record):
     container_network: str = "none"  #: of a session's container: none or bridge
     container_memory: str = "1Gi"  #: of a session's container at most
     container_cpus: str = "1.5"  #: processors of a session's container at most
+    container_sync: str = "auto"  #: auto (projects are synchronised with engines on tcp and ssh), bind, sync
+    container_sync_ignore: str = ""  #: patterns that are left out of it, comma separated, beside .git and the like
     engine: str = ""  #: address of the container engine; DOCKER_HOST, else what the docker program uses
     engine_context: str = ""  #: docker's context; DOCKER_CONTEXT
     engine_certificates: str = ""  #: folder of ca.pem, cert.pem and key.pem; DOCKER_CERT_PATH with DOCKER_TLS_VERIFY
@@ -58,6 +60,11 @@ class Config(Record):
     permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
     agents_in: str = "auto"  #: agents run in: auto (the session's container where it has them), container, host
     agents: dict[str, Any] = {}  # noqa: RUF012 #: `[agents.NAME]`: command, env, pass, auth
+
+    @property
+    def sync_ignored(self) -> tuple[str, ...]:
+        """Return the patterns of `container_sync_ignore`."""
+        return tuple(filter(None, map(str.strip, self.container_sync_ignore.split(","))))
 
 
 def load_config(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Config:

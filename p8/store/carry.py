@@ -21,7 +21,7 @@ from xxhash import xxh3_64_intdigest
 
 from p8.errors import FormatError, NotFound, StoreError
 from p8.model import ID_PATTERN, Entry, Status
-from p8.store.fold import COLUMNS
+from p8.store.batch import COLUMNS
 from p8.store.pack import expand
 from p8.store.plain import load, plain
 from p8.store.segments import chained

@@ -17,7 +17,8 @@ from pathlib import Path
 from p8.errors import StoreError
 from p8.model import Notice
 from p8.store import migrations
-from p8.store.fold import BATCH_ROWS, Fold, FoldLock, Outcome
+from p8.store.batch import Outcome
+from p8.store.fold import BATCH_ROWS, Fold, FoldLock
 from p8.store.journal import Journal
 from p8.store.leases import HEARTBEAT_S
 from p8.store.pack import Codec
@@ -75,6 +76,7 @@ class Keeper:
         self._work = threading.RLock()
         self._wake = threading.Event()
         self._stop = False
+        self._drains: list[None] = []  #: one for each thread that folds, or waits to
         self._thread: threading.Thread | None = None
         self._db: Any = None
         self._fold: Fold | None = None
@@ -111,6 +113,8 @@ class Keeper:
             self._wake.clear()
             if self._stop:
                 return
+            while self._drains and not self._stop:  # they do it themselves, and not at a low priority
+                time.sleep(0.002)
             now = time.monotonic()
             everything = now - looked > LOOK_AROUND_S
             if self._journal.unwritten:
@@ -119,7 +123,7 @@ class Keeper:
             if not busy and not everything and now - beaten < HEARTBEAT_S:
                 pause = EVERY_S if self._idle_work() else EVERY_S * 4
                 continue
-            done = self._step(everything, BUSY_BACKGROUND_S, BUSY_BACKGROUND_S)
+            done = self._step(everything, BUSY_BACKGROUND_S, BUSY_BACKGROUND_S, whole=False)
             if done and everything:
                 looked = now
                 self._tell_ready()
@@ -192,14 +196,14 @@ class Keeper:
         finally:
             self._work.release()
 
-    def _step(self, everything: bool, wait_s: float, busy_s: float) -> bool:
+    def _step(self, everything: bool, wait_s: float, busy_s: float, whole: bool = True) -> bool:
         with self._working(wait_s, busy_s) as db:
             if db is None or self._fold is None:
                 return False
             try:
                 if migrations.version_of(db) != migrations.STEPS[-1][0]:
                     self._migrate(db)
-                outcome = self._fold.run(everything)
+                outcome = self._fold.run(everything, whole)
             except (driver.Error, StoreError, OSError) as error:
                 self._trouble(error)
                 return False
@@ -307,7 +311,11 @@ class Keeper:
 
     def drain(self, timeout_s: float) -> bool:
         """Fold everything that any process recorded; return whether that was possible in time."""
-        return self._step(True, timeout_s, timeout_s)
+        self._drains.append(None)
+        try:
+            return self._step(True, timeout_s, timeout_s)
+        finally:
+            self._drains.pop()
 
     def ready(self, timeout_s: float) -> None:
         """

@@ -99,6 +99,7 @@ def connect(path: Path, *, wal: bool = False, writable: bool = True, busy_s: flo
             db.execute(f"PRAGMA synchronous = {'FULL' if wal else 'EXTRA'}")
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA journal_size_limit = 67108864")
+            db.execute("PRAGMA wal_autocheckpoint = 4000")  # pages; each checkpoint costs two syncs
         else:
             db.execute("PRAGMA query_only = ON")
     except UnicodeDecodeError as error:  # what it says of the schema is no text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p8.commands.registry import Live, Meters
-from p8.errors import NotFound, UsageError
+from p8.errors import UsageError
 from p8.testing import make_app
 
 
@@ -70,24 +70,6 @@ def test_a_completed_session_is_done(app) -> None:
     done = run(app, "session complete")
     assert done.data["metrics"]["completion"] == 1.0
     assert meters(done)["done"] == 1.0
-
-
-def test_in_the_shell_the_last_handoff_is_shown_and_written_to_a_file(app) -> None:
-    session = worked(app)
-    app.sessions.pause_session()
-    with pytest.raises(NotFound, match="no handoff"):
-        run(app, "handoff", "cli")
-    with pytest.raises(UsageError):
-        run(app, "handoff --to other", "cli")
-    app.sessions.resume_session(session)
-    text = run(app, "handoff --plain").data["text"]
-    app.sessions.pause_session()
-    shown = run(app, "handoff", "cli").data
-    assert (shown["session"], shown["text"]) == (session, text)
-    run(app, "handoff Date --file NOTE.md", "cli")
-    assert (app.directory / "NOTE.md").read_text() == text
-    with pytest.raises(UsageError, match="exists already"):
-        run(app, "handoff --file NOTE.md", "cli")
 
 
 def test_what_works_in_the_repl_only_says_so_in_the_shell(app) -> None:
