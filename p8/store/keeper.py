@@ -76,6 +76,7 @@ class Keeper:
         self._work = threading.RLock()
         self._wake = threading.Event()
         self._stop = False
+        self._folding = False
         self._drains: list[None] = []  #: one for each thread that folds, or waits to
         self._thread: threading.Thread | None = None
         self._db: Any = None
@@ -200,6 +201,7 @@ class Keeper:
         with self._working(wait_s, busy_s) as db:
             if db is None or self._fold is None:
                 return False
+            self._folding = True
             try:
                 if migrations.version_of(db) != migrations.STEPS[-1][0]:
                     self._migrate(db)
@@ -207,6 +209,8 @@ class Keeper:
             except (driver.Error, StoreError, OSError) as error:
                 self._trouble(error)
                 return False
+            finally:
+                self._folding = False
         self._failures = 0
         self._say("database", None)
         self._tell(outcome)
@@ -324,7 +328,9 @@ class Keeper:
         Raises:
             StoreError: there is no database that could be read.
         """
-        if self._thread is None or self._journal.unfolded or self._failures or not self._ready_told:
+        # What is being folded waits no longer in the journal, and is not in the database yet: in that order.
+        late = self._journal.unfolded or self._folding
+        if self._thread is None or late or self._failures or not self._ready_told:
             fold = self._fold
             if self._work.acquire(timeout=timeout_s):
                 try:
