@@ -12,7 +12,7 @@ r"""P8: an assistant REPL that never forgets, and the library under it.
                                   |
       edges      p8/store/  p8/workspace/  p8/containers/  p8/assistants/  p8/formats/
                                   |
-      ground     p8/config.py → p8/events.py → p8/model.py → p8/errors.py   stdlib only
+      ground     config → events → session → model → records, errors         stdlib only
 
 Imports go down only; `tests/unit/test_layers.py` holds them to it. Names below are imported when they are touched.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from p8.config import Config
     from p8.core.sessions import SessionManager
     from p8.errors import P8Error
-    from p8.model import ExecutionHistory, Session
+    from p8.session import ExecutionHistory, Session
     from p8.store.manager import PersistenceManager
 
 __version__ = "0.1.0"
@@ -38,7 +38,7 @@ __all__ = [
 
 _HOME = {
     "App": "p8.app", "make_app": "p8.app", "Config": "p8.config", "SessionManager": "p8.core.sessions",
-    "P8Error": "p8.errors", "ExecutionHistory": "p8.model", "Session": "p8.model",
+    "P8Error": "p8.errors", "ExecutionHistory": "p8.session", "Session": "p8.session",
     "PersistenceManager": "p8.store.manager",
 }  # fmt: skip
 

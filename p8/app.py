@@ -10,21 +10,24 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
 from p8.events import Bus, Change
-from p8.model import Checkpoint, GitState, Notice, Project, Session
+from p8.model import Checkpoint, GitState, Notice, Project, SessionRow
 from p8.store.manager import PersistenceManager
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from p8.assistants.base import Assistant
     from p8.assistants.catalog import Catalog
     from p8.containers.docker import Docker
     from p8.core.actions import Book
     from p8.core.agent_place import AgentPlace
+    from p8.core.boxed import Box
     from p8.core.checkpoints import Checkpoints
     from p8.core.cleanup import Cleanup
     from p8.core.context import ContextPlanner
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from p8.core.handoff import Handoffs
     from p8.core.instances import InstanceManager
     from p8.core.memories import Memories
+    from p8.core.meter import Meter
     from p8.core.permissions import Permissions
     from p8.core.portfolio import Portfolio
     from p8.core.projects import Projects
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from p8.core.transfer import Transfer
     from p8.core.trash import Trash
     from p8.core.ui import UiState
+    from p8.session import Session
 
 
 class App:
@@ -89,11 +94,15 @@ class App:
     @cached_property
     def store(self) -> PersistenceManager:
         """Where everything is kept."""
-        from p8.core.log import notes_down
-
         store = PersistenceManager(self.config.home, self.bus, self._background)
-        self.bus.subscribe(notes_down(store))
+        self.bus.subscribe(self._note_down)
         return store
+
+    def _note_down(self, change: Change) -> None:
+        if change.kind == "notice":
+            from p8.core.log import notes_down
+
+            notes_down(self.store)(change)
 
     @cached_property
     def sessions(self) -> SessionManager:
@@ -194,7 +203,8 @@ class App:
     @cached_property
     def runtime(self) -> Docker:
         """The container engine; not contacted before it is used."""
-        from p8.containers.docker import Address, Docker
+        from p8.containers.docker import Docker
+        from p8.containers.endpoint import Address
         from p8.store.instances import installation_of
 
         config = self.config
@@ -207,20 +217,51 @@ class App:
         from p8.config import inherited
         from p8.core.instances import InstanceManager
 
-        return InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+        made = InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+        made.remotes.ignored = self.config.sync_ignored
+        made.remotes.progress = lambda fraction, text: self.progress(fraction, text)  # noqa: PLW0108 set by a door
+        return made
+
+    @cached_property
+    def meter(self) -> Meter:
+        """What containers use, as long as somebody looks."""
+        from p8.core.meter import Meter
+
+        return Meter(self.runtime)
 
     @cached_property
     def container(self) -> SessionContainer:
         """The container under the current session."""
         from p8.core.session_container import SessionContainer, follower
 
-        made = SessionContainer(self.config, lambda: self.runtime)
+        def tell(level: str, text: str, data: dict[str, Any]) -> None:
+            self.instances.roster.tell(level, text, data)
+
+        made = SessionContainer(self.config, lambda: self.runtime, tell=tell)
         self.bus.subscribe(follower(made))
         return made
+
+    def sweep_containers(self) -> None:
+        """Remove containers that a process which died has left. Takes its time; never raises."""
+        from p8.core import leftovers
+
+        if leftovers.is_any(self.config.home):
+            with contextlib.suppress(P8Error):
+                leftovers.sweep(self.runtime, self.config.home)
 
     def container_facts(self) -> dict[str, Any]:
         """Return what is known of the container under the current session; nothing where none was asked for."""
         return self.container.facts() if "container" in self.__dict__ else {}
+
+    @cached_property
+    def box(self) -> Box:
+        """Where `!command` runs."""
+        from p8.core.boxed import Box
+
+        return Box(
+            self.config, self.sessions, lambda: self.container, lambda: self.directory,
+            lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+        )  # fmt: skip
 
     @cached_property
     def memories(self) -> Memories:
@@ -277,10 +318,12 @@ class App:
     @cached_property
     def trash(self) -> Trash:
         """What was deleted, and can be removed for good."""
+        from p8.core.handoff import Notes
         from p8.core.kept import Kept
         from p8.core.trash import Trash
 
-        return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
+        also = (Kept(self.sessions).purge, Notes(self.config.home).purge)
+        return Trash(self.sessions, self.config.trash_expire_days, also)
 
     @cached_property
     def doctor(self) -> Doctor:
@@ -344,6 +387,11 @@ class App:
         other = App(self.config, directory, self._assistants, self._background)
         other.__dict__ |= {"bus": self.bus, "store": self.store, "sessions": self.sessions, "registry": self.registry}
         return other
+
+    def apart(self, directory: Path, model: str = "") -> App:
+        """Return a P8 with a session of its own over the same home, standing elsewhere; it is to be closed."""
+        config = self.config._replace(model=model) if model else self.config
+        return App(config, directory, self._assistants, self._background)
 
     def move(self, directory: Path) -> None:
         """Stand in another directory from now on."""
@@ -540,6 +588,12 @@ class App:
             self.sessions.annotate(model=assistant.name)
         return assistant.name
 
+    def answer_as_before(self, row: SessionRow) -> None:
+        """Answer a session that is gone on with by who answered it last, unless the settings name somebody."""
+        if row.model and row.model != self.model and not self.config.model:
+            with contextlib.suppress(P8Error):
+                self.switch_model(row.model)
+
     def close(self) -> None:
         """Pause the current session, save, let go of everything. Safe to call twice."""
         self._closed = True
@@ -555,6 +609,8 @@ class App:
             self.note_place()
         if "container" in self.__dict__:
             self.container.stop()
+        if "meter" in self.__dict__:
+            self.meter.close()
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:
@@ -569,6 +625,8 @@ class App:
 
     def _note_health(self) -> None:
         """Write down how long creating and saving took here (row P8); nothing where nothing was begun or saved."""
+        if "timings" not in vars(self.sessions):
+            return
         timings = self.sessions.timings
         if timings.created_s or timings.saved_s:
             from p8.core import health

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from p8.app import App
-    from p8.commands.registry import Follow, Result
+    from p8.commands.registry import Follow, Result, RunLines
     from p8.errors import P8Error
     from p8.repl.screen import Screen
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 #: verbs of `ai-session` that are no commands of `p8`'s own
 VERBS = (
     "start", "stop", "restart", "attach", "list", "show", "find", "stats", "logs", "top", "config", "health", "heal",
-    "pause", "resume", "remove", "events", "backup", "restore",
+    "sync", "pause", "resume", "remove", "events", "backup", "restore",
 )  # fmt: skip
 
 
@@ -139,13 +139,11 @@ def _options(words: list[str], options: dict[str, Any]) -> list[str]:
 
 
 def _start(rest: list[str], options: dict[str, Any]) -> int:
-    from dataclasses import replace
-
     from p8.config import load_config
 
     config = load_config()
     if "model" in options:
-        config = replace(config, model=options["model"])
+        config = config._replace(model=options["model"])
     if rest:
         if rest[0] == "completion":
             return _completion(rest[1:])
@@ -210,9 +208,7 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Follow):
         return _follow(result.effect, screen, as_json)
     if isinstance(result.effect, RunLines):
-        from p8.repl.doing import do_alone
-
-        return do_alone(app, result.effect, screen, as_json)
+        return _done(app, result.effect, screen, as_json)
     if isinstance(result.effect, Attach | Stream | Live) and not as_json:
         from p8.repl.live import perform
 
@@ -227,6 +223,21 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
     return result.status
+
+
+def _done(app: App, effect: RunLines, screen: Screen, as_json: bool) -> int:
+    """Do lines and print what they print; return the status of the one that failed, 128 more for a signal."""
+    from p8.commands.doing import do_alone
+    from p8.repl.screen import escape
+
+    if as_json:
+        import orjson
+
+        done = do_alone(app, effect)
+        sys.stdout.write(orjson.dumps(done.to_dict(), default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        done = do_alone(app, effect, lambda text: screen.write(escape(text)), lambda views: screen.draw(*views))
+    return 128 - done.exit_code if done.exit_code < 0 else min(done.exit_code, 255)
 
 
 def _follow(effect: Follow, screen: Screen, as_json: bool) -> int:

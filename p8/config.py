@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from p8.errors import ConfigError
+from p8.records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: environment variable -> setting
 ENVIRONMENT = {
@@ -20,8 +23,7 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Record):
     """All settings of one process. Each field's comment is its documentation in `p8 help settings`."""
 
     home: Path  #: where everything is kept; P8_HOME, else ~/.ai-sessions
@@ -47,6 +49,8 @@ class Config:
     container_network: str = "none"  #: of a session's container: none, or bridge for agents that reach their provider
     container_memory: str = "1Gi"  #: of a session's container at most
     container_cpus: str = "1.5"  #: processors of a session's container at most
+    container_sync: str = "auto"  #: auto (projects are synchronised with engines on tcp and ssh), bind, sync
+    container_sync_ignore: str = ""  #: patterns that are left out of it, comma separated, beside .git and the like
     engine: str = ""  #: address of the container engine; DOCKER_HOST, else what the docker program uses
     engine_context: str = ""  #: docker's context; DOCKER_CONTEXT
     engine_certificates: str = ""  #: folder of ca.pem, cert.pem and key.pem; DOCKER_CERT_PATH with DOCKER_TLS_VERIFY
@@ -54,7 +58,12 @@ class Config:
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
     permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
     agents_in: str = "auto"  #: agents run in: auto (the session's container where it has them), container, host
-    agents: dict[str, Any] = field(default_factory=dict)  #: `[agents.NAME]`: command, env, pass, auth
+    agents: dict[str, Any] = {}  # noqa: RUF012 #: `[agents.NAME]`: command, env, pass, auth
+
+    @property
+    def sync_ignored(self) -> tuple[str, ...]:
+        """Return the patterns of `container_sync_ignore`."""
+        return tuple(filter(None, map(str.strip, self.container_sync_ignore.split(","))))
 
 
 def load_config(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Config:
@@ -73,12 +82,12 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     config = Config(home=where.expanduser().absolute())
     file = config.home / "config.toml"
     if file.exists():
-        config = replace(config, **_read(file))
+        config = config._replace(**_read(file))
     named: dict[str, Any] = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
     if env.get("DOCKER_TLS_VERIFY") and env.get("DOCKER_CERT_PATH"):
         named["engine_certificates"] = env["DOCKER_CERT_PATH"]
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
-    return replace(config, **named, color=config.color and not plain)
+    return config._replace(**named, color=config.color and not plain)
 
 
 def inherited(names: Sequence[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -108,7 +117,7 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file}: {error}", "correct the file or move it away") from error
-    known = {f.name: f for f in fields(Config)}
+    known = set(Config._fields)
     for name in [name for name, value in values.items() if isinstance(value, dict) and name not in known]:
         values |= {f"{name}_{key}": value for key, value in values.pop(name).items()}  # trash.expire_days
     defaults = Config(home=Path())

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+
+from p8.records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Record):
     """One thing that happened: a journal entry just written (`stream`, `seq` set) or a passing notice (seq 0)."""
 
     kind: str  #: a `Kind` value, or "notice"
@@ -21,7 +24,7 @@ class Change:
     stream: str = ""  #: session id, where it belongs to one
     seq: int = 0
     time_us: int = 0
-    data: dict[str, Any] = field(default_factory=dict)  #: not to be modified
+    data: dict[str, Any] = {}  # noqa: RUF012 #: not to be modified
 
 
 Subscriber = Callable[[Change], None]

@@ -1,7 +1,6 @@
 """The vocabulary: ids, states and records that every other room speaks in.
 
-Records are named tuples (a frozen dataclass costs ten times as much to define, at every start), except `Session`, which
-is the live object a REPL works on.
+Every start imports this, so records are cheap to define; the live object a REPL works on is in `session.py`.
 Nothing here reads a clock, a disk or the environment. Times in records are UTC-aware datetimes;
 times in the journal and the database are integers, microseconds since 1970 (`_us`).
 """
@@ -12,20 +11,26 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, NewType
 
 from p8.errors import InvalidTransition, UsageError
+from p8.patterns import pattern
+from p8.records import Record
 
-SessionId = NewType("SessionId", str)
-ProjectId = NewType("ProjectId", str)
-CheckpointId = NewType("CheckpointId", str)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NewType
+
+    SessionId = NewType("SessionId", str)
+    ProjectId = NewType("ProjectId", str)
+    CheckpointId = NewType("CheckpointId", str)
+else:
+    SessionId = ProjectId = CheckpointId = str
 
 #: what another process wrote to a session at the same time is a session of its own, named after it and that process
-ID_PATTERN = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(~[0-9a-f]{6}){0,4}", re.ASCII)
+ID_PATTERN = pattern(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}(~[0-9a-f]{6}){0,4}", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TITLE_LENGTH = 72
 
@@ -60,131 +65,7 @@ class Kind(StrEnum):
     EVENT = "event"  # anything else worth keeping: alerts, notices, instance and project changes
 
 
-@dataclass(slots=True)
-class ExecutionHistory:
-    """
-    One command that ran (row P1).
-
-    `output` is text as captured, both streams in the order they came; `duration_s` in seconds;
-    `exit_code` is None while running and negative for a signal; `where` is "host" or a container name.
-    """
-
-    command: str
-    started_at: datetime
-    exit_code: int | None = None
-    duration_s: float | None = None
-    output: str = ""
-    where: str = "host"
-    metadata: dict[str, Any] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)  #: fields of a newer version, kept as they are
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data: ISO times with zone, unknown fields beside the known ones."""
-        return {
-            **self.extra,
-            "command": self.command,
-            "started_at": self.started_at.isoformat(),
-            "exit_code": self.exit_code,
-            "duration_s": self.duration_s,
-            "output": self.output,
-            "where": self.where,
-            "metadata": dict(self.metadata),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ExecutionHistory:
-        """
-        Build from `to_dict`'s shape; fields it does not know go to `extra`.
-
-        Raises:
-            UsageError: a required field is missing or a time is not ISO 8601.
-        """
-        rest = dict(data)
-        try:
-            return cls(
-                command=rest.pop("command"),
-                started_at=parse_time(rest.pop("started_at")),
-                exit_code=rest.pop("exit_code", None),
-                duration_s=rest.pop("duration_s", None),
-                output=rest.pop("output", ""),
-                where=rest.pop("where", "host"),
-                metadata=dict(rest.pop("metadata", None) or {}),
-                extra=rest,
-            )
-        except KeyError as error:
-            raise UsageError(f"execution record without {error}", "it must have command and started_at") from error
-
-
-@dataclass(slots=True)
-class Session:
-    """
-    A conversation with everything typed and run in it (row P1).
-
-    The three histories are sequences, oldest first. On a session taken from the store they are lazy: their length
-    is known, their items are read from the database when touched.
-    """
-
-    session_id: SessionId
-    project_name: str
-    start_time: datetime
-    status: Status = Status.ACTIVE
-    end_time: datetime | None = None
-    conversation_history: Sequence[dict[str, Any]] = field(default_factory=list)
-    command_history: Sequence[str] = field(default_factory=list)
-    execution_histories: Sequence[ExecutionHistory] = field(default_factory=list)
-    metadata: dict[str, Any] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)  #: fields of a newer version, kept as they are
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, lossless: ISO times with zone, nested executions, unknown fields."""
-        end = self.end_time
-        executions = self.execution_histories
-        data = {
-            "session_id": self.session_id,
-            "project_name": self.project_name,
-            "start_time": self.start_time.isoformat(),
-            "status": self.status._value_,
-            "end_time": end.isoformat() if end is not None else None,
-            "conversation_history": [*self.conversation_history],
-            "command_history": [*self.command_history],
-            "execution_histories": [e.to_dict() for e in executions] if executions else [],
-            "metadata": {**self.metadata},
-        }
-        return {**self.extra, **data} if self.extra else data
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Session:
-        """
-        Build from `to_dict`'s shape; fields it does not know go to `extra`.
-
-        Raises:
-            UsageError: a required field is missing, a time is not ISO 8601 or the status is unknown.
-        """
-        try:
-            end = data.get("end_time")
-            session = cls(
-                data["session_id"],
-                data["project_name"],
-                parse_time(data["start_time"]),
-                _STATUS[data.get("status", "active")],
-                parse_time(end) if end is not None else None,
-                [*data.get("conversation_history", ())],
-                [*data.get("command_history", ())],
-                [ExecutionHistory.from_dict(e) for e in data.get("execution_histories", ())],
-                {**data.get("metadata", {})},
-            )
-        except KeyError as error:
-            raise UsageError(f"session record: {error} is missing or unknown", "see Session.to_dict") from error
-        if len(data) > len(_SESSION_FIELDS) or not data.keys() <= _SESSION_FIELDS:
-            session.extra = {key: value for key, value in data.items() if key not in _SESSION_FIELDS}
-        return session
-
-
-_STATUS = {str(status): status for status in Status}
-_SESSION_FIELDS = frozenset(Session.__dataclass_fields__) - {"extra"}
-
-
-class Entry(NamedTuple):
+class Entry(Record):
     """One line of the journal: something that happened in a session, in its place in the session's hash chain."""
 
     stream: str  #: session id, or `~…` for what belongs to a process and not to a session
@@ -211,7 +92,7 @@ class Entry(NamedTuple):
         return text_of(self.data)
 
 
-class SessionRow(NamedTuple):
+class SessionRow(Record):
     """One session as lists show it. Made from counters; no transcript is read."""
 
     id: SessionId
@@ -244,7 +125,7 @@ class SessionRow(NamedTuple):
     meta: dict[str, Any]  #: everything else said about the session
 
 
-class Hit(NamedTuple):
+class Hit(Record):
     """A search result: the entry, its session, and the text around the match."""
 
     session: SessionRow
@@ -257,7 +138,7 @@ class Hit(NamedTuple):
     score: float
 
 
-class GitState(NamedTuple):
+class GitState(Record):
     """What a repository looked like at one moment. All empty outside a repository."""
 
     branch: str = ""  #: "" when detached
@@ -288,8 +169,7 @@ class GitState(NamedTuple):
         return cls(**known)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(Record):
     """What sessions belong to: a repository, wherever it lies, or a directory."""
 
     id: ProjectId  #: `<prefix>-<8 hex>`; the same on every machine for a repository
@@ -297,7 +177,7 @@ class Project:
     root: str  #: where it was last seen
     root_commit: str = ""
     remote: str = ""
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = {}  # noqa: RUF012 #: not to be modified
 
     @property
     def prefix(self) -> str:
@@ -334,14 +214,14 @@ class Project:
         return ProjectConfig(**known)
 
 
-class ProjectConfig(NamedTuple):
+class ProjectConfig(Record):
     """Settings of one project (row J1); 0 means as `config.toml` has it for all."""
 
     cleanup_after_days: int = 0
     cleanup_warning_days: int = 0
 
 
-class ProjectStatistics(NamedTuple):
+class ProjectStatistics(Record):
     """What was done in a project's sessions, those in the trash included (row J1)."""
 
     sessions: int = 0
@@ -358,7 +238,7 @@ class ProjectStatistics(NamedTuple):
     last_us: int = 0
 
 
-class SessionRecord(NamedTuple):
+class SessionRecord(Record):
     """One session as its project remembers it (row J1)."""
 
     id: str
@@ -374,7 +254,7 @@ class SessionRecord(NamedTuple):
     tokens: int
 
 
-class ProjectRow(NamedTuple):
+class ProjectRow(Record):
     """One project as lists show it."""
 
     project: Project
@@ -384,7 +264,7 @@ class ProjectRow(NamedTuple):
     deleted_us: int | None = None  #: since when it is in the trash
 
 
-class Checkpoint(NamedTuple):
+class Checkpoint(Record):
     """A place to come back to: a position in a conversation and the state of the work at that moment."""
 
     id: CheckpointId
@@ -396,7 +276,7 @@ class Checkpoint(NamedTuple):
     data: dict[str, Any]  #: everything else recorded with it
 
 
-class Notice(NamedTuple):
+class Notice(Record):
     """Something the person should know that is not an error of theirs."""
 
     level: str  #: "info", "warning" or "error"
@@ -405,7 +285,7 @@ class Notice(NamedTuple):
     hint: str = ""
 
 
-class Finding(NamedTuple):
+class Finding(Record):
     """Something wrong with what P8 keeps, as the doctor names it."""
 
     area: str  #: "database", "chain", "counts", "index", "lease", "journal", "damage", "purge", "snapshot" …

@@ -148,7 +148,7 @@ class FakeRuntime:
             self.specs.append(spec)
             made = Container(
                 f"{number:064x}", spec.name, State.RUNNING, spec.image,
-                {**spec.labels, INSTALLATION: self.installation}, now, now, 0, 0, "", False, spec.ports,
+                {**spec.labels, INSTALLATION: self.installation}, now, now, 0, "", False, spec.ports,
                 1000 + number, "",
             )  # fmt: skip
             self.containers[made.id] = made
@@ -195,6 +195,15 @@ class FakeRuntime:
         """Return none."""
         self._up()
         return iter(())
+
+    def connection(self) -> Any:
+        """Refuse: there is no such engine to move files to."""
+        raise EngineDown("a fake engine has no files", "")
+
+    def remove_volume(self, name: str) -> None:
+        """Note it."""
+        self._up()
+        self.acts.append(("remove volume", name))
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from p8.store.manager import PersistenceManager
 sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("p8", deadline=None)  # time is measured in tests/perf, on machines that are not shared
 settings.load_profile("p8")
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in a script's background: all we start would ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +37,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A folder to work in, with nothing in it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import TYPE_CHECKING
-
 from p8.commands.registry import Plot, Result, Table, Text, View, command
 from p8.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.core.context import Gauge
 

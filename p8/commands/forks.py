@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import TYPE_CHECKING
-
 from p8.commands.registry import Arg, Result, Table, Text, View, command
-from p8.commands.session import entry_data, entry_views, short, target
+from p8.commands.session import short, target
+from p8.commands.transcript import entry_data, entry_views
 from p8.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.core.compare import Side
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Command, Quit, Result, Table, Text, command
@@ -50,7 +49,7 @@ def usage(found: Command, program: str) -> str:
 def settings(app: App, args: Namespace) -> Result:
     """Show settings."""
     config = app.config
-    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    values = config._asdict()
     # A table holds what belongs to nobody's screen: keys for agents.
     rows = tuple((name, ", ".join(v) if isinstance(v, dict) else str(v)) for name, v in values.items())
     where = Text(f"Set them in {config.home / 'config.toml'}, name = value.", "dim")

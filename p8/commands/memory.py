@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Card, Confirm, Result, Table, Text, command
 from p8.commands.session import age, short
-from p8.core.memories import SCOPES, Memory
+from p8.core.memories import SCOPES
+from p8.core.shelf import Memory
 
 if TYPE_CHECKING:
     from p8.app import App

@@ -11,15 +11,17 @@ against its declared arguments, call it, and differ only in how they ask and how
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
 
 from p8.errors import UsageError
+from p8.records import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from typing import Any
 
     from p8.app import App
     from p8.containers.base import Channel
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "p8.commands"
 
 
-class Arg(NamedTuple):
+class Arg(Record):
     """
     One argument of a command, in argparse's terms.
 
@@ -48,20 +50,20 @@ class Arg(NamedTuple):
 # What a command shows. Data, not text: each door draws it its own way.
 
 
-class Text(NamedTuple):
+class Text(Record):
     """Lines for a person."""
 
     text: str
     style: str = ""  #: "", "dim", "good", "warning", "bad" or "title"
 
 
-class Markdown(NamedTuple):
+class Markdown(Record):
     """Text in Markdown, as an assistant writes it."""
 
     text: str
 
 
-class Table(NamedTuple):
+class Table(Record):
     """Rows under headings. The last column takes what width is left; cells are plain text, drawn escaped."""
 
     columns: tuple[str, ...]
@@ -69,14 +71,14 @@ class Table(NamedTuple):
     empty: str = "Nothing yet."  #: said when there are no rows
 
 
-class Card(NamedTuple):
+class Card(Record):
     """Names with values, one a line, under a heading."""
 
     title: str
     fields: tuple[tuple[str, str], ...]
 
 
-class Plot(NamedTuple):
+class Plot(Record):
     """Numbers as a picture: bars by label, or lines over one axis whose ends are the first and the last label."""
 
     title: str
@@ -92,14 +94,14 @@ View = Text | Markdown | Table | Card | Plot
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
 
 
-class OpenPicker(NamedTuple):
+class OpenPicker(Record):
     """Let the person choose a session and resume it."""
 
     query: str = ""
     everywhere: bool = False  #: all projects, not only this one
 
 
-class Choose(NamedTuple):
+class Choose(Record):
     """Let the person choose one of `options` (value, label, preview), then run `command` with the value appended."""
 
     title: str
@@ -107,14 +109,14 @@ class Choose(NamedTuple):
     command: str
 
 
-class Confirm(NamedTuple):
+class Confirm(Record):
     """Ask before something that cannot be taken back; on yes, run `command`."""
 
     question: str
     command: str
 
 
-class Switched(NamedTuple):
+class Switched(Record):
     """The current session is another one now: reload history, title and transcript."""
 
     session_id: str
@@ -122,7 +124,7 @@ class Switched(NamedTuple):
     draft: str = ""  #: what the next line begins with
 
 
-class RunLines(NamedTuple):
+class RunLines(Record):
     """Do these lines as if they were typed (`!command`, `/command`), each only after the one before went well."""
 
     lines: tuple[str, ...]
@@ -130,34 +132,34 @@ class RunLines(NamedTuple):
     session: str = ""  #: in the shell: record it in this session instead of a new one
 
 
-class Follow(NamedTuple):
+class Follow(Record):
     """Show what comes, each as JSON and as a line for a person, until the person stops it."""
 
     events: Iterator[tuple[dict[str, Any], str]]
 
 
-class Retry(NamedTuple):
+class Retry(Record):
     """Ask the assistant again for the last message."""
 
 
-class Quit(NamedTuple):
+class Quit(Record):
     """Leave the REPL."""
 
 
-class Attach(NamedTuple):
+class Attach(Record):
     """Give the person's terminal to a program; `open` is given (rows, columns), or None without a terminal."""
 
     name: str
     open: Callable[[tuple[int, int] | None], Channel]
 
 
-class Stream(NamedTuple):
+class Stream(Record):
     """Show what comes, as it comes, until it ends or the person has seen enough."""
 
     pieces: Iterator[bytes]
 
 
-class Live(NamedTuple):
+class Live(Record):
     """Draw anew every so many seconds, until the person has seen enough."""
 
     draw: Callable[[], tuple[View, ...]]
@@ -165,7 +167,7 @@ class Live(NamedTuple):
     close: Callable[[], None] = lambda: None
 
 
-class Serve(NamedTuple):
+class Serve(Record):
     """Become a server: `what` is web, mcp or acp; `options` are its own."""
 
     what: str
@@ -175,7 +177,7 @@ class Serve(NamedTuple):
 Effect = OpenPicker | Choose | Confirm | Switched | RunLines | Follow | Retry | Quit | Attach | Stream | Live | Serve
 
 
-class Result(NamedTuple):
+class Result(Record):
     """What came of a command. `data` is what `--json` prints and the API returns: plain values only."""
 
     data: Any = None
@@ -187,7 +189,7 @@ class Result(NamedTuple):
 Run = Callable[["App", "Namespace"], Result]
 
 
-class Command(NamedTuple):
+class Command(Record):
     """A declared command."""
 
     path: str  #: "session rename"; one word or two
@@ -227,28 +229,29 @@ class Command(NamedTuple):
         Raises:
             UsageError: they do not fit; the hint is the usage line.
         """
+        if not words and all(arg.name.startswith("-") or arg.nargs in {"*", "?"} for arg in self.args):
+            return self.fit({})  # without argparse, whose import alone costs some milliseconds
         return self.parser(program).parse_args(list(words))
 
-    def fit(self, values: Mapping[str, Any], door: str) -> Namespace:
+    def fit(self, values: Mapping[str, Any], door: str = "") -> Namespace:
         """
         Return arguments by name, without words: for a door that has them apart. Those not given have their defaults.
 
         Raises:
             UsageError: there is no such argument, or one that must be given is not.
         """
-        from argparse import Namespace
-
-        found: dict[str, Any] = {"door": door}
+        found: dict[str, Any] = {"door": door} if door else {}
         for arg in self.args:
             name = arg.name.lstrip("-").replace("-", "_")
-            many = arg.nargs in {"*", "+"}
+            option = arg.name.startswith("-")
+            many = arg.nargs in {"*", "+"} and not option and arg.default is None
             found[name] = values.get(name, False if arg.flag else ([] if many else arg.default))
-            if name not in values and not arg.name.startswith("-") and arg.nargs in {None, "+"}:
+            if name not in values and not option and arg.nargs in {None, "+"}:
                 raise UsageError(f"{self.path} needs {name}", arg.help)
         strange = values.keys() - found.keys()
         if strange:
             raise UsageError(f"{self.path} has no {', '.join(sorted(strange))}")
-        return Namespace(**found)
+        return SimpleNamespace(**found)  # type: ignore[return-value]
 
 
 @lru_cache(1)
@@ -301,7 +304,6 @@ BUILT_IN = {
 }  # fmt: skip
 
 
-@dataclass
 class Registry:
     """
     All commands by path. Open to third parties through entry points `p8.commands`.
@@ -311,16 +313,27 @@ class Registry:
         tell: told of a plugin that fails; it costs a line, never a start.
     """
 
-    plugins: str = ""
-    tell: Callable[[str], None] = print
-    commands: dict[str, Command] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
-    _loaded: set[str] = field(default_factory=set)
+    def __init__(self, plugins: str = "", tell: Callable[[str], None] = print) -> None:
+        self.plugins = plugins
+        self.tell = tell
+        self.commands: dict[str, Command] = {}
+        self.aliases: dict[str, str] = {}
+        self._loaded: set[str] = set()
 
-    def load(self, word: str = "") -> None:
-        """Import what declares the commands that begin with `word`; everything where none is given."""
-        wanted = set(BUILT_IN[word].split()) if word in BUILT_IN else set(" ".join(BUILT_IN.values()).split())
-        for name in sorted(wanted - self._loaded):
+    def load(self, word: str = "", until: str = "") -> None:
+        """
+        Import what declares commands.
+
+        Args:
+            word: those that begin with it; every one where none is given.
+            until: stop as soon as there is a command of this path.
+        """
+        wanted = BUILT_IN.get(word) or " ".join(sorted(set(BUILT_IN.values())))
+        for name in wanted.split():
+            if name in self._loaded:
+                continue
+            if until in self.commands or until in self.aliases:
+                return
             self._loaded.add(name)
             self.add_module(import_module(f"p8.commands.{name}"))
         if self.plugins and word not in BUILT_IN and "entry points" not in self._loaded:
@@ -359,7 +372,7 @@ class Registry:
             UsageError: there is none; the hint names the nearest ones.
         """
         if words:
-            self.load(words[0])
+            self.load(words[0], " ".join(words[:2]) if len(words) > 1 else "")
         for length in (2, 1):
             name = " ".join(words[:length])
             found = self.commands.get(self.aliases.get(name, name))

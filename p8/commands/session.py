@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import (
     Arg,
     Card,
     Confirm,
-    Markdown,
     OpenPicker,
     Result,
     Switched,
     Table,
     Text,
-    View,
     command,
 )
+from p8.commands.transcript import entry_data, entry_views
 from p8.errors import Conflict, NotFound, UsageError
 from p8.model import Entry, SessionRow, from_us
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
     from p8.app import App
 
 WHICH = Arg("session", "id, part of one, title, or `last`; the current one where none is given", "session", "*")
@@ -66,7 +67,7 @@ def target(app: App, words: Sequence[str]) -> SessionRow:
 
 def plain(row: SessionRow) -> dict[str, Any]:
     """Return a session as `--json` prints it."""
-    data = {name: getattr(row, name) for name in row._fields}
+    data = row._asdict()
     times = {"created": row.created_us, "last": row.last_us, "ended": row.ended_us, "trashed": row.trashed_us}
     data |= {name: from_us(at).isoformat() if at is not None else None for name, at in times.items()}
     for name in times:
@@ -105,8 +106,7 @@ def change(app: App, row: SessionRow, what: str, said: str, **changes: Any) -> R
 )  # fmt: skip
 def session(app: App, args: Namespace) -> Result:
     """Open the picker."""
-    shown = Namespace(all=args.all, limit=20, archived=False, trash=False, sort="recent", tag="", query=args.query)
-    listed = _listed(app, Namespace(**vars(shown), project="", after=""))
+    listed = _listed(app, session_list.fit({"query": args.query, "all": args.all, "limit": 20}))
     return Result(listed.data, listed.views, OpenPicker(" ".join(args.query), args.all))
 
 
@@ -399,46 +399,6 @@ def _place(row: SessionRow, words: str) -> Entry | None:
     if words and not (number.isdecimal() and number.isascii() and len(number) < 12):
         raise UsageError(f"not an entry: {words[:60]!r}", "its number, or SESSION:NUMBER")
     return Entry(stream or row.id, int(number), 0, "", {}) if words else None
-
-
-def entry_data(entry: Entry) -> dict[str, Any]:
-    """Return an entry as `--json` prints it."""
-    where = {"stream": entry.stream, "seq": entry.seq, "time": entry.time.isoformat(), "kind": entry.kind}
-    return {**where, **entry.data, **where, **({"preview": True} if entry.large else {})}
-
-
-def entry_views(entry: Entry) -> tuple[View, ...]:
-    """Return an entry as a person reads it."""
-    text = entry.text + (" …" if entry.large else "")
-    if entry.kind == "message" and entry.role == "user":
-        return (Text(f"› {text}", "user"),)
-    if entry.kind == "message":
-        fault = entry.data.get("error") or ("cancelled" if entry.data.get("cancelled") else "")
-        return (Markdown(text), *((Text(f"({fault})", "dim"),) if fault else ()))
-    if entry.kind == "execution":
-        output = str(entry.data.get("output", "")).rstrip()
-        code = entry.data.get("exit_code")
-        return (Text(f"$ {entry.data.get('command', '')}" + (f"  [exit {code}]" if code else ""), "accent"),
-                *((Text(output, "dim"),) if output else ()))  # fmt: skip
-    if entry.kind == "part":
-        return part_views(entry.data)
-    if entry.kind == "checkpoint":
-        return (Text(f"◆ checkpoint {entry.data.get('name', '')}", "warning"),)
-    return ()
-
-
-def part_views(data: dict[str, Any]) -> tuple[View, ...]:
-    """Return what an agent did on the way to an answer, a line each; texts and thoughts stand in the answer."""
-    what, title = data.get("part"), " ".join(str(data.get("title") or data.get("id", "")).split())
-    if what == "tool":
-        return (Text(f"⚙ {title}  {data.get('status', '')}".rstrip(), "dim"),)
-    if what == "permission":
-        return (Text(f"? {title}  {data.get('answer', '')}, by {data.get('by', '')}", "dim"),)
-    if what == "plan":
-        marks = {"completed": "✓", "in_progress": "▸"}
-        lines = [f"{marks.get(e.get('status'), '·')} {e.get('content', '')}" for e in data.get("entries") or ()]
-        return (Text("\n".join(lines), "dim"),) if lines else ()
-    return ()
 
 
 @command("session status", "Show how safe what you typed is.", aliases=("sess status",))

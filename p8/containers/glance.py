@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import orjson
 
-from p8.containers.docker import Address
+from p8.containers.endpoint import Address
 
 USUAL = "unix:///var/run/docker.sock"
 WITHIN_S = 0.5

@@ -14,7 +14,8 @@ from typing import Any
 from p8.core.reality import differences
 from p8.core.sessions import SessionManager
 from p8.errors import Conflict, NotFound, StoreError, WorkspaceError
-from p8.model import Checkpoint, CheckpointId, Entry, GitState, IdMaker, Kind, Session, SessionId
+from p8.model import Checkpoint, CheckpointId, Entry, GitState, IdMaker, Kind, SessionId
+from p8.session import Session
 from p8.workspace import git
 
 MOST = 500  #: checkpoints of all sessions are listed, the newest

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 from p8.assistants.tokens import TokenBook, Tokens
 from p8.core import plan as planning
 from p8.core.checkpoints import Checkpoints
+from p8.core.history import History, fresh
 from p8.core.plan import EMERGENCY_PERCENT, Forecast, Plan, Trigger
-from p8.core.sessions import History, SessionManager, fresh
+from p8.core.sessions import SessionManager
 from p8.core.turns import CONTEXT_ENTRIES, run_text
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError, UsageError
-from p8.model import Checkpoint, Kind, Session, text_of
+from p8.model import Checkpoint, Kind, text_of
+from p8.session import Session
 
 SOURCES = ("messages", "tools", "memories", "files")
 UNPLANNED = "session"  #: the phase of a session without a plan

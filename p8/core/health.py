@@ -7,12 +7,14 @@ A line that cannot be written is lost: figures about keeping must never stand in
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MOST_BYTES = 512 << 10
 KEPT_TIMES = 1000
@@ -78,6 +80,8 @@ def write(home: Path, line: Mapping[str, Any]) -> None:
             young.replace(file)
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            import json
+
             os.write(fd, (json.dumps(line) + "\n").encode())
         finally:
             os.close(fd)
@@ -89,6 +93,8 @@ def read(home: Path) -> Iterator[dict[str, Any]]:
         raw = (home / "states" / "health.jsonl").read_bytes()
     except OSError:
         return
+    import json
+
     for line in raw.splitlines():
         with contextlib.suppress(ValueError):
             data = json.loads(line)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from p8.errors import P8Error, StoreError
 from p8.events import Change
 from p8.model import Kind
 from p8.store.feed import START, Event
 from p8.store.manager import PersistenceManager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 POLL_S = 0.1
 #: notices that no entry is made of: recording itself has trouble, or each act has an entry of its own
@@ -71,7 +74,7 @@ def now(store: PersistenceManager) -> str:
     try:
         return store.feed.now()
     except StoreError:
-        if store.keeper.path.exists():
+        if store.path.exists():
             raise
         return START
 

@@ -12,20 +12,24 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from p8.errors import P8Error, StoreError, UsageError, WorkspaceError
 from p8.model import Project, ProjectId
+from p8.patterns import pattern
 from p8.store.manager import PersistenceManager
 from p8.workspace import git, hosted
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
 ATTRIBUTE = "user.p8.project"
 MARKER = Path(".ai-sessions") / "project.json"
-PREFIX = re.compile(r"[a-z][a-z0-9-]{0,31}")
-ID = re.compile(r"[a-z][a-z0-9-]{0,31}-[0-9a-f]{8}")
-T = TypeVar("T")
+PREFIX = pattern(r"[a-z][a-z0-9-]{0,31}")
+ID = pattern(r"[a-z][a-z0-9-]{0,31}-[0-9a-f]{8}")
 
 
 def check_prefix(prefix: str) -> str:
@@ -84,14 +88,14 @@ class Projects:
         stamp = git.stamp(found.common_dir if found is not None else root)
         known = self._at(place, stamp)
         if known is not None and (known.id == marked[0].id if marked else _is_settled(known, root)):
-            return replace(known, root=place)
+            return known._replace(root=place)
         if marked is not None:
             project = self._stored(marked[0].id) or marked[0]
         else:
             project = (self._of_repository(root, found) if found is not None else None) or self._of_plain(
                 root, found, mark
             )
-        project = replace(project, root=place)
+        project = project._replace(root=place)
         self._unsaved.append((project, place, stamp))
         self.flush()
         return project
@@ -105,7 +109,7 @@ class Projects:
 
     def _save(self, project: Project, place: str, stamp: str) -> None:
         """Write a project down, keeping what has been said of it meanwhile: its name, when it was made, the rest."""
-        new: dict[str, Any] = asdict(project)
+        new: dict[str, Any] = project._asdict()
         now = self._store.clock()
 
         def keeping(old: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +134,7 @@ class Projects:
         known = self._stored(name)
         project = known or _from_metadata(name, hosted.read_metadata(folder))
         root = git.shown(str(folder / hosted.REPO))
-        project = replace(project, root=root, meta={**project.meta, "workspace": git.shown(str(folder))})
+        project = project._replace(root=root, meta={**project.meta, "workspace": git.shown(str(folder))})
         if known is None:
             self._unsaved.append((project, root, git.stamp(folder)))
             self.flush()
@@ -152,10 +156,9 @@ class Projects:
         else:
             new_id = f"{prefix_from(identity.name)}-{_digest((identity.remote or identity.root_commit).encode())}"
             project = self._earlier(root, found) or Project(ProjectId(new_id), identity.name, "")
-        return replace(
-            project,
-            root_commit=project.root_commit or identity.root_commit, remote=project.remote or identity.remote,
-        )  # fmt: skip
+        return project._replace(
+            root_commit=project.root_commit or identity.root_commit, remote=project.remote or identity.remote
+        )
 
     def same(self, identity: git.Identity) -> dict[str, Any] | None:
         """
@@ -258,11 +261,12 @@ def _is_settled(known: Project, root: Path) -> bool:
 
 def marker_of(directory: Path, top: Path | None) -> tuple[Project, Path] | None:
     """Return the project that the nearest marker names, and where it lies; within a repository none above its top."""
-    import json
-
     for folder in _upwards(directory, top):
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            data = json.loads(git.read(folder / MARKER, 65536))
+            said = git.read(folder / MARKER, 65536)
+            import json  # few directories have one
+
+            data = json.loads(said)
             if isinstance(data, dict) and isinstance(data.get("id"), str) and ID.fullmatch(data["id"]):
                 name = data.get("name")
                 name = name if isinstance(name, str) and name.strip() else folder.name

@@ -17,7 +17,8 @@ from p8.workspace import git
 
 SHORT = 10
 LEAVING_S = 3.0  #: how long git may take where somebody waits for P8 to begin or end
-LOOK_BACK = 50  #: newest things said about a session among which its last git state is looked for
+#: newest entries among which the last git state is looked for; checkpoints are found wherever they are
+LOOK_BACK = 5000
 DETACHED = "none (detached HEAD)"
 
 
@@ -77,13 +78,23 @@ def last_container(sessions: SessionManager, session_id: str) -> dict[str, Any]:
 
 
 def _last(sessions: SessionManager, session_id: str, what: str) -> dict[str, Any] | None:
-    kinds = (Kind.SESSION, Kind.CHECKPOINT)
+    table = sessions.store.sessions
+    at: str | None = session_id
+    upto: int | None = None
     try:
-        table = sessions.store.sessions
-        entries = table.entries(session_id, kinds=kinds, limit=LOOK_BACK, newest=True, whole=True)
+        while at:
+            row = table.get(at)
+            upto = row.entries if upto is None else min(upto, row.entries)
+            own = {"first": 2, "last": upto, "newest": True, "whole": True}
+            found = table.entries(at, kinds=(Kind.CHECKPOINT,), limit=1, **own)  # type: ignore[arg-type]
+            found += table.entries(at, kinds=(Kind.SESSION,), **{**own, "first": max(2, upto - LOOK_BACK)})  # type: ignore[arg-type]
+            stood = [entry for entry in found if isinstance(entry.data.get(what), dict)]
+            if stood:
+                return dict(max(stood, key=lambda entry: entry.seq).data[what])
+            at, upto = row.parent, row.fork_seq
     except NotFound:
-        return None
-    return next((e.data[what] for e in entries[::-1] if isinstance(e.data.get(what), dict)), None)
+        pass
+    return None
 
 
 def reality_check(row: SessionRow, directory: Path, recorded: GitState | None = None) -> list[str]:

@@ -26,6 +26,7 @@ from p8.containers.base import Channel, Container, ImageMissing, Runtime, State
 from p8.containers.settings import Networking, Resources, Settings
 from p8.core import blueprint, leftovers
 from p8.core.blueprint import Places
+from p8.core.mirror import TAKE_S, About, Mirror, Tell
 from p8.core.output import Kept
 from p8.errors import ConfigError, ContainerError, P8Error
 from p8.events import Change
@@ -36,6 +37,7 @@ from p8.workspace import git
 PIDS = 512
 SCRATCH = 128 << 20
 LAST_S = 20.0  #: for what is under way when P8 is left
+LAST_ELSEWHERE_S = 120.0  #: the last changes come from there; what is not here by then comes the next time
 SETTLE_S = 2.0
 MOST_PAUSED = 3  #: sessions put down whose containers are kept frozen; the one paused first is removed
 
@@ -71,6 +73,7 @@ class _Launched:
     image: str  #: its image's id
     root: Path  #: what is mounted
     directory: Path  #: where commands run
+    mirror: Mirror | None = None  #: where the engine cannot mount it
 
 
 class SessionContainer:
@@ -81,11 +84,13 @@ class SessionContainer:
         config: the settings `container*` and `output_limit_bytes`.
         runtime: builds the engine; called on the thread that launches.
         changed: called on any thread when `state` has changed.
+        tell: told what happens while files are synchronised: level, text, data.
     """
 
     def __init__(
-        self, config: Config, runtime: Callable[[], Runtime], changed: Callable[[], None] = lambda: None
-    ) -> None:
+        self, config: Config, runtime: Callable[[], Runtime], changed: Callable[[], None] = lambda: None,
+        tell: Tell = lambda *_: None,
+    ) -> None:  # fmt: skip
         self._config = config
         self._make_runtime = runtime
         self.on_change = changed
@@ -93,7 +98,9 @@ class SessionContainer:
         self.state = ContainerState.OFF
         self.problem = ""  #: why it failed, one line
         self.hint = ""
+        self.bringing: tuple[float, str] | None = None  #: how far the project is, on its way to an engine elsewhere
         self.goes_on = False  #: whether it is the one that was paused with the session, or is to be
+        self._tell = tell
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._launched: _Launched | None = None
@@ -160,11 +167,12 @@ class SessionContainer:
         """Remove all there is, also what is being launched, before P8 is left. Safe to call twice."""
         with self._lock:
             paused, self._paused = list(self._paused.values()), {}
+            elsewhere = any(one is not None and one.mirror is not None for one in (self._launched, *paused))
             self._let_go()
             last = self._thread
             others = [threading.Thread(target=self._remove, args=(one,), daemon=True) for one in paused]
             self._say(ContainerState.OFF)
-        until = time.monotonic() + LAST_S
+        until = time.monotonic() + (LAST_ELSEWHERE_S if elsewhere else LAST_S)
         for thread in others:
             thread.start()
         for thread in [*others, *([last] if last is not None else [])]:
@@ -198,6 +206,7 @@ class SessionContainer:
             with self._lock:
                 if self._paused.get(session) is launched:
                     del self._paused[session]
+            surplus = [*surplus, *([launched] if launched.mirror is not None else [])]
         for one in surplus:
             self._remove(one)
 
@@ -217,6 +226,12 @@ class SessionContainer:
             "engine": self._make_runtime().endpoint, "network": self._config.container_network,
             "state": str(self.state),
         }  # fmt: skip
+
+    @property
+    def sync(self) -> str:
+        """How far the project is the same here and on an engine elsewhere, in a few words; "" where it is mounted."""
+        launched = self._launched
+        return launched.mirror.status.short if launched is not None and launched.mirror is not None else ""
 
     # commands
 
@@ -251,6 +266,8 @@ class SessionContainer:
         if launched is None:
             raise ContainerError(f"there is no container: it is {self.state}", self.problem)
         place = str((directory or launched.directory).resolve())
+        if launched.mirror is not None:
+            launched.mirror.flush()
         started, begun = datetime.now(UTC), time.monotonic()
         try:
             channel = self._make_runtime().open(launched.container.id, ("sh", "-c", command), workdir=place)
@@ -264,6 +281,8 @@ class SessionContainer:
         channel.end()
         if code is None:
             self._look(launched)
+        if launched.mirror is not None:
+            launched.mirror.flush()
         return ExecutionResult(
             -9 if code is None else code, kept.text(), round(time.monotonic() - begun, 3), started, kept.cut,
             interrupted, launched.container.name,
@@ -332,8 +351,10 @@ class SessionContainer:
             place = directory.resolve()
             launched = self._thawed(runtime, paused, place) if paused is not None else None
             if launched is None:
+                if paused is not None and paused.mirror is not None:
+                    self._remove(paused)
                 leftovers.sweep(runtime, self._config.home, session)
-                launched = self._made(runtime, session, place)
+                launched = self._made(runtime, session, place, generation)
         except P8Error as error:
             with self._lock:
                 if generation == self._generation:
@@ -369,7 +390,7 @@ class SessionContainer:
         up = found is not None and found.state is State.RUNNING
         return replace(paused, directory=directory) if up else None
 
-    def _made(self, runtime: Runtime, session: str, directory: Path) -> _Launched:
+    def _made(self, runtime: Runtime, session: str, directory: Path, generation: int) -> _Launched:
         config = self._config
         runtime.engine()
         names = images(config)
@@ -396,18 +417,58 @@ class SessionContainer:
         blueprint.prepare(places, user)
         owner = orjson.dumps(this_process().to_dict()).decode()
         leftovers.mark(config.home, session, owner)
-        about = {
+        labels = {base.SESSION: session, base.PATH: str(root), base.OWNER: owner}
+        about: dict[str, Any] = {
             "name": f"p8-{runtime.installation[:6]}-s-{session}", "image": image, "port": 0, "user": user,
-            "workspace": str(root), "workdir": str(directory),
-            "labels": {base.SESSION: session, base.PATH: str(root), base.OWNER: owner},
+            "workspace": str(root), "workdir": str(directory), "labels": labels,
         }  # fmt: skip
-        spec = blueprint.specification(settings, places, root, about, {})
-        return _Launched(runtime.start(spec), found[image], root, directory)
+        theirs = About(session, root, image, user, labels, config.sync_ignored)
+        mirror = None if runtime.is_local else self._mirrored(runtime, theirs, generation)
+        about["volumes"] = mirror.volumes(str(root)) if mirror is not None else ()
+        try:
+            spec = blueprint.specification(settings, places, root, about, {})
+            return _Launched(runtime.start(spec), found[image], root, directory, mirror)
+        except BaseException:
+            if mirror is not None:
+                mirror.end()
+            raise
+
+    def _mirrored(self, runtime: Runtime, about: About, generation: int) -> Mirror:
+        """Bring the project over, and keep it in sync from then on."""
+
+        def progress(fraction: float, text: str) -> None:
+            if text and generation != self._generation:
+                raise ContainerError("the session was put down meanwhile", "")
+            self.bringing = fraction, text
+            with contextlib.suppress(Exception):
+                self.on_change()
+
+        mirror = Mirror(runtime, self._config.home, about, self._tell, progress)
+        if not mirror.take(TAKE_S):
+            raise ContainerError(f"another process synchronises session {about.name}", "leave it there first")
+        try:
+            self.bringing = 0.0, "bringing the project to the container"
+            mirror.settle()
+            mirror.progress = lambda *_: None
+            mirror.keep()
+        except BaseException:
+            mirror.release(dismiss=True)
+            raise
+        finally:
+            self.bringing = None
+        return mirror
 
     def _remove(self, launched: _Launched) -> None:
+        """Remove a container; from an engine elsewhere its last changes are brought here, and then its volumes go."""
+        mirror = launched.mirror
         with contextlib.suppress(P8Error):
+            if mirror is not None:  # its programs may write something down
+                self._make_runtime().act(launched.container.id, "stop", 5.0)
             self._make_runtime().act(launched.container.id, "remove")
             leftovers.unmark(self._config.home, launched.container.labels.get(base.SESSION, "none"))
+        problem = mirror.end() if mirror is not None else ""
+        if problem:
+            self._tell("warning", problem, {"what": "kept there"})
 
     def _say(self, state: ContainerState, problem: str = "", hint: str = "") -> None:
         self.state, self.problem, self.hint = state, problem, hint

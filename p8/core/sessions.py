@@ -7,21 +7,17 @@ Refuses: SQL, git, containers, the terminal. A session is written to by one proc
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property
 from time import perf_counter
-from typing import Any, overload
 
 from p8.core.custody import Custody
-from p8.core.health import Timings
 from p8.errors import Conflict, InvalidTransition, NotSaved, StoreError
 from p8.events import Change
 from p8.model import (
-    Entry,
-    ExecutionHistory,
     IdMaker,
     Kind,
-    Session,
     SessionId,
     SessionRow,
     Status,
@@ -33,8 +29,14 @@ from p8.model import (
 )
 from p8.store.manager import PersistenceManager
 
-PAGE = 200
-#: what is said about a session and has a column of its own; see `store/fold.py`
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from p8.core.health import Timings
+    from p8.session import Session
+
+#: what is said about a session and has a column of its own; see `store/batch.py`
 ABOUT = ("title", "project", "directory", "branch", "commit", "model")
 
 
@@ -50,7 +52,6 @@ class SessionManager:
         current: the session being recorded, or None.
         custody: who holds which session; finds those whose process died.
         runs: executions recorded since it became current, and before how many new messages each stands.
-        timings: how long creating and saving took in this process.
     """
 
     def __init__(self, store: PersistenceManager | None = None, *, new_id: Callable[[], str] | None = None) -> None:
@@ -60,11 +61,20 @@ class SessionManager:
         self._new_id = new_id or IdMaker(self.store.clock)
         self._lock = threading.RLock()
         self._titled = False
-        self._append = self.store.record
         self.runs: list[tuple[int, dict[str, Any]]] = []
-        self.timings = Timings()
         self._house = f"~{self.store.leases.me.owner}"
         self.custody = Custody(self.store, self._lost)
+
+    @cached_property
+    def timings(self) -> Timings:
+        """How long creating and saving took in this process."""
+        from p8.core.health import Timings
+
+        return Timings()
+
+    @cached_property
+    def _append(self) -> Callable[..., tuple[int, int]]:
+        return self.store.record
 
     # life
 
@@ -171,6 +181,8 @@ class SessionManager:
             return session
 
     def _revive(self, row: SessionRow) -> Session:
+        from p8.session import Session
+
         metadata = (
             {name: getattr(row, name) for name in ABOUT} | {"parent": row.parent, "tags": list(row.tags)} | row.meta
         )
@@ -179,6 +191,8 @@ class SessionManager:
         return session
 
     def _attach_history(self, session: Session) -> None:
+        from p8.core.history import History, execution_of
+
         read, upto = self.store.sessions.entries, self.store.sessions.head(session.session_id)[0]
         lineage = session.session_id, upto
         session.conversation_history = History(read, *lineage, Kind.MESSAGE, lambda entry: entry.data)
@@ -190,6 +204,8 @@ class SessionManager:
     def _begin(
         self, session_id: SessionId, project_name: str, data: dict[str, Any], name: str, about: dict[str, Any]
     ) -> Session:
+        from p8.session import Session
+
         failure: NotSaved | None = None
         try:
             seq, at = self.store.record(session_id, Kind.SESSION, data)
@@ -290,6 +306,8 @@ class SessionManager:
         **metadata: Any,
     ) -> None:
         """Record a command that ran, with what it printed (see `ExecutionHistory`). Raises as `record_message` does."""
+        from p8.session import ExecutionHistory
+
         started = started_at or from_us(self.store.clock())
         execution = ExecutionHistory(command, started, exit_code, duration_s, output, where, metadata)
         self.record("execution", execution.to_dict())
@@ -324,9 +342,15 @@ class SessionManager:
         elif kind == "command":
             session.command_history.append(data["command"])  # type: ignore[attr-defined]
         elif kind == "execution":
-            session.execution_histories.append(ExecutionHistory.from_dict(data))  # type: ignore[attr-defined]
-            self.runs.append((len(fresh(session.conversation_history)), data))
+            self._ran(session, data)
         self._heard(kind, data, seq, at)
+
+    def _ran(self, session: Session, data: dict[str, Any]) -> None:
+        from p8.core.history import fresh
+        from p8.session import ExecutionHistory
+
+        session.execution_histories.append(ExecutionHistory.from_dict(data))  # type: ignore[attr-defined]
+        self.runs.append((len(fresh(session.conversation_history)), data))
 
     def _heard(self, kind: str, data: dict[str, Any], seq: int, at: int) -> None:
         session = self._required()
@@ -415,11 +439,13 @@ class SessionManager:
 
     # small
 
-    def _lost(self, session_id: str) -> None:
-        """Let go of a session that another process has taken."""
+    def _lost(self, session_id: str) -> bool:
+        """Let go of a session that another process has taken; return whether it was the current one."""
         with self._lock:
-            if self.current is not None and self.current.session_id == session_id:
-                self.current = None
+            if self.current is None or self.current.session_id != session_id:
+                return False
+            self.current = None
+            return True
 
     def _required(self) -> Session:
         if self.current is None:
@@ -440,103 +466,3 @@ class SessionManager:
 
 def _no_session() -> InvalidTransition:
     return InvalidTransition("no session is active", "start or resume one first")
-
-
-class History(Sequence[Any]):
-    """
-    A session's messages, commands or executions, read from the store when they are looked at.
-
-    What was recorded before the session was resumed is read in pages; what has been recorded since stands in memory.
-    """
-
-    def __init__(
-        self,
-        read: Callable[..., list[Entry]],
-        session_id: str,
-        upto: int,
-        kind: Kind,
-        value_of: Callable[[Entry], Any],
-    ) -> None:
-        self._read = read
-        self._session_id = session_id
-        self._upto = upto
-        self._kind = kind
-        self._value_of = value_of
-        self._new: list[Any] = []
-        self._old: list[Any] | None = None
-
-    def append(self, value: Any) -> None:
-        """Take in something just recorded."""
-        self._new.append(value)
-
-    def tail(self, count: int) -> list[Any]:
-        """Return the last `count`, oldest first, reading no more than these."""
-        missing = count - len(self._new)
-        if missing <= 0:
-            return self._new[-count:] if count else []
-        if self._old is not None:
-            return [*self._old[-missing:], *self._new]
-        return [*map(self._value_of, self._entries(limit=missing, newest=True)), *self._new]
-
-    def _entries(self, **how: Any) -> list[Entry]:
-        return self._read(self._session_id, kinds=(self._kind,), last=self._upto, whole=True, **how)
-
-    def entries(self, kinds: Sequence[str], limit: int) -> list[Entry]:
-        """Return the last `limit` entries of several kinds from before the session was resumed, oldest first."""
-        return self._read(self._session_id, kinds=kinds, last=self._upto, limit=limit, newest=True, whole=True)
-
-    @property
-    def upto(self) -> int:
-        """Return the last sequence number, in the session's own stream, from before it was resumed."""
-        return self._upto
-
-    @property
-    def new(self) -> list[Any]:
-        """Return what was recorded since the session was resumed."""
-        return self._new
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._old is not None:
-            yield from self._old
-        else:
-            yield from map(self._value_of, self._entries())
-        yield from self._new
-
-    def __len__(self) -> int:
-        return len(self._all_old()) + len(self._new)
-
-    def _all_old(self) -> list[Any]:
-        if self._old is None:
-            self._old = [self._value_of(entry) for entry in self._entries()]
-        return self._old
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Any]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, int) and index < 0:
-            tail = self.tail(-index)
-            if len(tail) < -index:
-                raise IndexError(index)
-            return tail[0]
-        return [*self._all_old(), *self._new][index]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __repr__(self) -> str:
-        return f"<History of {self._kind} in {self._session_id}>"
-
-
-def fresh(history: Sequence[Any]) -> list[Any]:
-    """Return the part of a history that this process recorded."""
-    return history.new if isinstance(history, History) else history  # type: ignore[return-value]
-
-
-def execution_of(entry: Entry) -> ExecutionHistory:
-    """Return the execution an entry records."""
-    return ExecutionHistory.from_dict({"command": "", "started_at": entry.time, **entry.data})

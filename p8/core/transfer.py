@@ -24,7 +24,8 @@ from p8.core.sessions import SessionManager
 from p8.errors import Conflict, FormatError, Held, P8Error, StoreError, UsageError
 from p8.events import Change
 from p8.formats.foreign import Conversation, Format, Item, walk
-from p8.model import Entry, ExecutionHistory, IdMaker, Kind, SessionRow, Status, from_us, title_from
+from p8.model import Entry, IdMaker, Kind, SessionRow, Status, from_us, title_from
+from p8.session import ExecutionHistory
 from p8.workspace import git
 
 FORMATS = ("claude", "codex", "gemini", "llm_logs", "aider", "opencode")

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from p8.errors import FormatError
-from p8.model import ExecutionHistory, Session, SessionId, Status
+from p8.model import SessionId, Status
+from p8.session import ExecutionHistory, Session
 
 
 class Row(msgspec.Struct, array_like=True, gc=False):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from p8.core.reality import last_container, last_state, reality_check
 from p8.errors import NotFound, P8Error, StoreError
-from p8.model import Session, SessionRow
+from p8.model import SessionRow
+from p8.session import Session
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -53,7 +54,7 @@ def _of_container(app: App, row: SessionRow) -> list[str]:
     recorded = last_container(app.sessions, row.id)
     if not recorded or ("container" in app.__dict__ and app.container.goes_on):
         return []
-    from p8.containers.docker import Address
+    from p8.containers.endpoint import Address
     from p8.containers.glance import glance
     from p8.core.container_reality import container_check
     from p8.core.session_container import images

@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TextIO
-from unicodedata import combining, east_asian_width
 
 from p8.commands.registry import Card, Markdown, Plot, Table, Text, View
 from p8.errors import P8Error
 from p8.model import Notice
+from p8.patterns import pattern
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 #: C0 but tab and newline, DEL, C1, the bidirectional controls, other invisible formatters, surrogates
-HOSTILE = re.compile(
+HOSTILE = pattern(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
@@ -42,7 +45,7 @@ def escape(text: str, *, lines: bool = True) -> str:
             text = text.replace("\r\n", "\n")
     else:
         text = " ".join(text.split())
-    return HOSTILE.sub(_visible, text) if HOSTILE.search(text) else text
+    return text if text.isprintable() else HOSTILE.sub(_visible, text)
 
 
 def _visible(match: re.Match[str]) -> str:
@@ -58,6 +61,8 @@ def width_of(text: str) -> int:
     """Return how many columns `text` takes: wide characters two, combining ones none."""
     if text.isascii():
         return len(text)
+    from unicodedata import combining, east_asian_width
+
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 

@@ -6,7 +6,6 @@ Made of what is in memory and one small file; no query and no process, as it is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from p8.repl.screen import clip, escape, width_of
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 BRANCH_S = 2.0  #: how long a branch once read is believed
 GAP = "  "
+CONTAINERS = {"running": "⬢ container", "starting": "⬡ container", "paused": "⬡ paused"}
 Part = tuple[str, str]
 
 
@@ -26,12 +26,10 @@ class StatusLine:
 
     Args:
         app: what it speaks of.
-        container: returns what to say of the session's container, or "".
     """
 
-    def __init__(self, app: App, container: Callable[[], str] = lambda: "") -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._container = container
         self._branch = ""
         self._branch_at = 0.0
         self.tokens = 0
@@ -68,8 +66,10 @@ class StatusLine:
         if filled >= 0.01:
             style = "class:status.bad" if filled >= 0.9 else "class:status.warning" if filled >= 0.7 else "class:status"
             fields.append((15, style, f"{filled:.0%} full"))
-        if self._container():
-            fields.append((25, "class:status", self._container()))
+        if "container" in app.__dict__ and str(app.container.state) in CONTAINERS:
+            bringing = app.container.bringing
+            sync = f"sync {bringing[0]:.0%}" if bringing is not None else app.container.sync
+            fields.append((25, "class:status", f"{CONTAINERS[str(app.container.state)]} {sync}".rstrip()))
         if state.unwritten:
             fields.append((100, "class:status.bad", f"NOT SAVED: {state.unwritten} only in memory"))
         elif state.problem and state.unfolded:

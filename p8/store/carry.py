@@ -21,7 +21,7 @@ from xxhash import xxh3_64_intdigest
 
 from p8.errors import FormatError, NotFound, StoreError
 from p8.model import ID_PATTERN, Entry, Status
-from p8.store.fold import COLUMNS
+from p8.store.batch import COLUMNS
 from p8.store.pack import expand
 from p8.store.plain import load, plain
 from p8.store.segments import chained
@@ -63,7 +63,7 @@ class Carrier:
 
     def records(self, stream: str, upto: int | None = None) -> Iterator[Record]:
         """Yield a stream's entries in order, a page in memory at a time. Raises StoreError, NotFound."""
-        readers = self._store.keeper.readers
+        readers = self._store.readers
         found = readers.all("SELECT num, entries FROM streams WHERE id = ?", (stream,))
         if not found:
             raise NotFound(f"no session {stream}", "p8 session list shows them")
@@ -82,7 +82,7 @@ class Carrier:
     def _record(self, db: Any, row: tuple[Any, ...]) -> Record:
         key, time_us, kind, stored, digest = row
         try:
-            text = stored if isinstance(stored, str) else self._store.keeper.codec.unpack(stored, db)
+            text = stored if isinstance(stored, str) else self._store.codec.unpack(stored, db)
             data = orjson.loads(text)
             if "$large" in data:
                 body = db.execute("SELECT size, body FROM large WHERE id = ?", (key,)).fetchone()

@@ -7,18 +7,22 @@ as long as the database is; whoever asks again with it gets what came after, als
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from p8.errors import StoreError, UsageError
 from p8.model import Entry
+from p8.records import Record
 from p8.store.pack import Codec
 from p8.store.plain import load
 from p8.store.sqlite import Readers
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 START = "0.0"
 
 
-class Event(NamedTuple):
+class Event(Record):
     """One thing that happened, and the cursor behind it."""
 
     cursor: str

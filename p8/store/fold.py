@@ -10,76 +10,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from p8.model import text_of, title_from
-from p8.store.journal import Journal, Line
-from p8.store.plain import column, load, plain
-from p8.store.segments import DATA, HEADER, Damage, chained, is_orphan, payload_of, read_segment, segments
+from p8.store.batch import Batch, Outcome, Stream
+from p8.store.journal import FIELDS, Journal, Line
+from p8.store.segments import Damage, is_orphan, read_segment, segments
 
 BATCH_ROWS = 2000
-FLOOD_ROWS = 16_000  #: of one transaction when entries come faster than they are folded
-GROUP = 1000  #: rows of one INSERT: each call into SQLite may wait 5 ms to get the interpreter's lock back
-LARGE_BYTES = 65_536  #: a larger payload is compressed and kept out of line
-PREVIEW_CHARACTERS = 2000
-COUNTERS = {"message": "messages", "command": "commands", "execution": "executions"}
-#: what an entry may set on its session's row; anything else said about a session goes to `meta`
-COLUMNS = {
-    "title": str, "title_source": str, "project": str, "project_name": str, "status": str, "ended": int,
-    "directory": str, "branch": str, "commit": str, "model": str, "pinned": bool, "archived": bool, "trashed": int,
-    "tags": list, "parent": str, "fork_seq": int,
-}  # fmt: skip
-NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
-INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
-ONE = "(?,?,?,?,?,?)"
-LEASE = ("owner", "pid", "started", "boot", "host")
-WIDTH = ONE.count("?")
-bytes_of = struct.Struct(">Q").pack  #: of a hash, big end first
-
-
-@dataclass(slots=True)
-class Stream:
-    """Where a stream stands in the database."""
-
-    num: int
-    seq: int
-    head: int
-    titled: bool
-    exists: bool  #: has a row in `sessions`
-    contested: bool = False  #: another process wrote to it too, so that even our own lines must be looked at
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a batch adds to one session's counters."""
-
-    messages: int = 0
-    commands: int = 0
-    executions: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost: float = 0.0
-    size: int = 0
-    last: int = 0
-    title: str = ""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What one call of `Fold.run` did."""
-
-    entries: int = 0
-    damaged: list[Damage] = field(default_factory=list)
-    branched: list[str] = field(default_factory=list)  #: streams that had to be branched
-    started: list[str] = field(default_factory=list)
-    orphans: int = 0  #: files of dead processes that were folded
+FLOOD_ROWS = 32_000  #: of one transaction when entries come faster than they are folded
+FLOOD_BYTES = 16 << 20  #: of journal files in one transaction
 
 
 class FoldLock:
@@ -134,25 +77,33 @@ class Fold:
         self._folded: dict[str, int] = {}
         self._idle_orphans: set[Path] = set()
 
-    def run(self, everything: bool) -> Outcome:
+    def run(self, everything: bool, whole: bool = True) -> Outcome:
         """
         Fold this process's entries, and with `everything` also those of all others, living and dead.
+
+        Args:
+            everything: whether others' entries too.
+            whole: until all is folded that was there at the call; else one transaction of this process's entries.
 
         Raises:
             driver.Error: the database refused; nothing of the batch at hand was folded, and nothing is lost.
         """
         outcome = Outcome()
-        lines, gap = self._journal.take()
-        try:
-            self._sync_view()
-            if everything or gap:
-                self._fold_files(everything, gap, outcome)
-            self._fold_own(lines, outcome)
-        except BaseException:
-            self._journal.give_back()
-            raise
-        self._release_finished()
-        return outcome
+        left, gap_left = self._journal.backlog, self._journal.gap
+        while True:
+            lines, gap = self._journal.take(FLOOD_ROWS)
+            try:
+                self._sync_view()
+                if everything or gap:
+                    self._fold_files(everything, gap, outcome)
+                self._fold_own(lines, outcome)
+            except BaseException:
+                self._journal.give_back()
+                raise
+            self._release_finished()
+            left, gap_left, everything = left - len(lines) // FIELDS, gap_left and not gap, False
+            if not whole or (left <= 0 and not gap_left):
+                return outcome
 
     def pending(self, everything: bool = True) -> bool:
         """Return whether any journal file holds something that is not in the database."""
@@ -220,27 +171,41 @@ class Fold:
     def _fold_own(self, lines: list[Any], outcome: Outcome) -> None:
         """Fold what the journal handed over from memory, less what another process has folded from the file."""
         folded = self._folded
-        if lines and lines[0][8] <= folded.get(lines[0][7], 0):
-            lines = [line for line in lines if line[8] > folded.get(line[7], 0)]
-        size = FLOOD_ROWS if len(lines) > FLOOD_ROWS else BATCH_ROWS
-        for at in range(0, len(lines), size):
-            self._commit(lines[at : at + size], outcome)
+        if lines and lines[8] <= folded.get(lines[7], 0):
+            rows = zip(*[iter(lines)] * FIELDS, strict=True)
+            lines = [*chain.from_iterable(row for row in rows if row[8] > folded.get(row[7], 0))]
+        if lines:
+            self._commit([lines], True, outcome)
 
     def _fold_lines(self, lines: Iterator[Line | Damage], outcome: Outcome) -> None:
-        batch: list[Any] = []
+        rows = size = 0
+        run: list[Any] = []
+        batch: list[list[Any] | Damage] = [run]
         for line in lines:
-            batch.append(line)
-            if len(batch) >= BATCH_ROWS:
-                self._commit(batch, outcome)
-                batch = []
-        if batch:
-            self._commit(batch, outcome)
+            if isinstance(line, Damage):
+                run = []
+                batch += line, run
+            else:
+                run += line
+            rows += 1
+            size += len(line.raw)
+            if rows == FLOOD_ROWS or size > FLOOD_BYTES:
+                self._commit(batch, False, outcome)
+                rows, size, run = 0, 0, []
+                batch = [run]
+        if rows:
+            self._commit(batch, False, outcome)
 
-    def _commit(self, batch: list[Any], outcome: Outcome) -> None:
+    def _commit(self, batch: list[list[Any] | Damage], sure: bool, outcome: Outcome) -> None:
+        """Fold fields of entries, and what is none, in one transaction. `sure`: this process made them."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            work = _Batch(self._db, self._streams, outcome)
-            work.add(batch)
+            work = Batch(self._db, self._streams, outcome)
+            for part in batch:
+                if isinstance(part, Damage):
+                    work.damaged(part)
+                else:
+                    work.add(part, sure)
             work.finish()
             self._advance(batch)
             self._db.execute("COMMIT")
@@ -251,273 +216,19 @@ class Fold:
             self._last_change = -1
             raise
         self._last_change = work.last_change or self._last_change
-        outcome.entries += len(batch)
+        outcome.entries += sum(1 if isinstance(part, Damage) else len(part) // FIELDS for part in batch)
 
-    def _advance(self, batch: list[Any]) -> None:
+    def _advance(self, batch: list[list[Any] | Damage]) -> None:
         ends: dict[str, int] = {}
-        for line in batch:
-            if line.__class__ is Damage:
-                ends[line.segment] = line.offset + len(line.raw) + 1
+        for part in batch:
+            if isinstance(part, Damage):
+                ends[part.segment] = part.offset + len(part.raw) + 1
             else:
-                ends[line[7]] = line[8]
+                ends.update(zip(part[7::FIELDS], part[8::FIELDS], strict=True))
         self._folded.update(ends)
         self._db.executemany(
             "INSERT INTO journals VALUES (?,?) ON CONFLICT DO UPDATE SET folded=excluded.folded", list(ends.items())
         )
-
-
-class _Batch:
-    """The rows and counters of one transaction."""
-
-    def __init__(self, db: Any, streams: dict[str, Stream], outcome: Outcome) -> None:
-        self._db = db
-        self._streams = streams
-        self._outcome = outcome
-        self._values: list[Any] = []  # of all rows, one after another
-        self._tallies: dict[int, Tally] = {}
-        self._touched: dict[str, Stream] = {}
-        self._runs: list[list[int]] = []
-        self.last_change = 0
-
-    def add(self, batch: list[Any]) -> None:
-        """Take lines in. The loop is the fold's own cost per entry: what is rare has its own method."""
-        values, runs, run = self._values, self._runs, [0, 0, 0]
-        name, stream, tally, last = "", None, None, 0
-        for line in batch:
-            if line.__class__ is Damage:
-                self.damaged(line)
-                continue
-            where, seq, time_us, kind, role, raw, digest, _segment, _end, usage, verified = line
-            if where != name or stream is None:
-                name, stream = where, self._streams.get(where) or self._open(where, line)
-                tally, last = self._tally(stream), 0
-            sure = verified and not stream.contested
-            if seq != stream.seq + 1 or not (sure or chained(raw, stream.head) == digest):
-                settled = self._settle(Line(*line), stream)
-                if settled is None:
-                    continue
-                digest, name, stream, seq = settled
-                tally, last = self._tally(stream), 0
-            key = stream.num << 32 | seq
-            payload = raw[raw.index(DATA, HEADER) + 5 : -2]
-            size = len(payload)
-            text = payload.decode() if size <= LARGE_BYTES else put_large(self._db, key, payload)
-            message = kind == "message"
-            values += (key, time_us, kind, role if message and role.__class__ is str else "", text, bytes_of(digest))
-            if seq > stream.seq:
-                stream.seq, stream.head = seq, digest
-            if seq == last + 1 and last:
-                run[2] = seq
-            else:
-                run = [stream.num, seq, seq]
-                runs.append(run)
-                self._touched[name] = stream
-            last = seq
-            if kind == "session":
-                self.about(time_us, payload, name)
-                tally = self._tally(stream)
-            elif tally is not None:
-                if message:
-                    tally.messages += 1
-                    if not stream.titled and role == "user":
-                        stream.titled = True
-                        tally.title = title_from(text_of(load(payload)))
-                elif kind == "command":
-                    tally.commands += 1
-                elif kind == "execution":
-                    tally.executions += 1
-                tally.size += size
-                if time_us > tally.last:  # noqa: PLR1730 `max` costs as much as the rest of this branch
-                    tally.last = time_us
-                if usage is not None:
-                    tally.tokens_in += usage[0]
-                    tally.tokens_out += usage[1]
-                    tally.cost += usage[2]
-
-    def _tally(self, stream: Stream) -> Tally | None:
-        """Return what the batch adds to a session; None for a stream that is none."""
-        if not stream.exists:
-            return None
-        return self._tallies.setdefault(stream.num, Tally())
-
-    def _open(self, name: str, line: Any) -> Stream:
-        found = self._db.execute(
-            "SELECT t.num, t.entries, t.head, s.title <> '', s.num IS NOT NULL"
-            " FROM streams t LEFT JOIN sessions s USING (num) WHERE t.id = ?",
-            (name,),
-        ).fetchone()
-        if found is None:
-            num = self._db.execute("INSERT INTO streams (id) VALUES (?)", (name,)).lastrowid
-            stream = Stream(num, 0, 0, False, False)
-        else:
-            stream = Stream(found[0], found[1], int.from_bytes(found[2], "big"), bool(found[3]), bool(found[4]))
-            sql = "SELECT 1 FROM streams WHERE id > ? AND id < ? LIMIT 1"
-            stream.contested = self._db.execute(sql, (f"{name}~", f"{name}~~")).fetchone() is not None
-        if stream.seq == 0 and line[1] == 1 and line[3] == "session":  # a fork begins where its parent stood
-            root = load(payload_of(line[5])).get("chained_to")
-            stream.head = int(root, 16) if isinstance(root, str) and len(root) == 16 else 0
-        self._streams[name] = stream
-        return stream
-
-    def _settle(self, line: Line, stream: Stream) -> tuple[int, str, Stream, int] | None:
-        """Decide about a line that is not simply the next one of its stream. None: it is there already."""
-        there = self._stored(stream, line.seq)
-        if there is not None and there == line.hash:
-            return None
-        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
-        branch = self._streams.get(name)
-        if there is None:
-            if branch is None and self._db.execute("SELECT 1 FROM streams WHERE id = ?", (name,)).fetchone():
-                branch = self._open(name, line)
-            if branch is not None and branch.seq and chained(line.raw, branch.head) == line.hash:
-                return line.hash, name, branch, branch.seq + 1  # goes on where that process was put aside
-            if line.seq == stream.seq + 1:  # the bytes were changed after they were written
-                self._note_damage(line, "does not fit the hash chain")
-            elif line.seq > stream.seq:
-                self._note_damage(line, f"entries {stream.seq + 1} to {line.seq - 1} before it are missing")
-            found = line.hash if line.hash >= 0 else chained(line.raw, stream.head)
-            return found, line.stream, stream, line.seq
-        stream.contested = True
-        branch = branch or self._open(name, line)
-        if not branch.exists:
-            self._branch(name, branch, line)
-        held = self._db.execute(
-            "SELECT 1 FROM entries WHERE id BETWEEN ? AND ? AND hash = ?",
-            (branch.num << 32, (branch.num + 1) << 32, max(line.hash, 0).to_bytes(8, "big")),
-        ).fetchone()
-        return None if held is not None else (max(line.hash, 0), name, branch, branch.seq + 1)
-
-    def _stored(self, stream: Stream, seq: int) -> int | None:
-        key = stream.num << 32 | seq
-        for at in range(0, len(self._values), WIDTH):
-            if self._values[at] == key:
-                return int.from_bytes(self._values[at + 5], "big")
-        row = self._db.execute(
-            "SELECT hash FROM entries WHERE id = ? UNION ALL SELECT hash FROM packed WHERE id = ?", (key, key)
-        ).fetchone()
-        return int.from_bytes(row[0], "big") if row else None
-
-    def _branch(self, name: str, branch: Stream, line: Line) -> None:
-        """Make a session row for entries that another process wrote to the same session."""
-        self._db.execute(
-            "INSERT INTO sessions (num, id, title, title_source, project, project_name, status, created, last,"
-            " directory, branch, model, parent, fork_seq)"
-            " SELECT ?, ?, title || ' (written at the same time)', 'auto', project, project_name, 'abandoned', ?, ?,"
-            " directory, branch, model, id, ? FROM sessions WHERE id = ?",
-            (branch.num, name, line.time_us, line.time_us, line.seq - 1, line.stream),
-        )
-        branch.exists = branch.titled = True
-        self._outcome.branched.append(line.stream)
-
-    def about(self, time_us: int, payload: bytes, name: str) -> None:
-        """Apply what an entry says about a session: its own, or the one it names."""
-        data = load(payload)
-        about, what, values = data.get("about"), data.get("what"), data.get("set")
-        target = about if isinstance(about, str) and about else name
-        if isinstance(what, str) and what in {"started", "forked"} and target == name:
-            self._start(time_us, data, name)
-        known: dict[str, Any] = {}
-        rest: dict[str, Any] = {}
-        for key, value in values.items() if isinstance(values, dict) else ():
-            kind = COLUMNS.get(key)
-            large = isinstance(value, int) and abs(value) >> 63
-            if kind is not None and not large and (value is None or isinstance(value, kind)):
-                known[key] = column(value)
-            else:
-                rest[key] = value
-        if "title" in known and target in self._streams:
-            self._streams[target].titled = bool(known["title"])
-        self._set(target, known, rest)
-        owner = data.get("owner")
-        if data.get("lease") == "released" and isinstance(owner, str):
-            self._db.execute("DELETE FROM leases WHERE session = ? AND owner = ?", (target, owner))
-
-    def _start(self, time_us: int, data: dict[str, Any], name: str) -> None:
-        stream = self._streams[name]
-        self._db.execute(
-            "INSERT OR IGNORE INTO sessions (num, id, created, last) VALUES (?,?,?,?)",
-            (stream.num, name, time_us, time_us),
-        )
-        stream.exists = True
-        lease = data.get("lease")
-        if isinstance(lease, dict) and all(_fits(lease.get(part)) for part in LEASE):
-            self._db.execute(
-                "INSERT OR IGNORE INTO leases VALUES (:session,:owner,:pid,:started,:boot,:host,:heartbeat,1)",
-                {**lease, "session": name, "heartbeat": time_us},
-            )
-        self._outcome.started.append(name)
-
-    def _set(self, session: str, known: dict[str, Any], rest: dict[str, Any]) -> None:
-        if known:
-            names = ", ".join(f'"{name}" = ?' for name in known)
-            values = [None if v is None and n in NULLABLE else "" if v is None else v for n, v in known.items()]
-            self._db.execute(f"UPDATE sessions SET {names} WHERE id = ?", (*values, session))
-        if rest:
-            row = self._db.execute("SELECT meta FROM sessions WHERE id = ?", (session,)).fetchone()
-            if row is not None:
-                meta = load(row[0]) | rest
-                meta = {key: value for key, value in meta.items() if value is not None}
-                text = orjson.dumps(plain(meta)).decode()
-                self._db.execute("UPDATE sessions SET meta = ? WHERE id = ?", (text, session))
-
-    def damaged(self, damage: Damage) -> None:
-        """Keep bytes that are no entry, for the doctor, and say so."""
-        raw = damage.raw if damage.raw.strip(b"\0") else damage.raw[:4096]
-        self._db.execute(
-            "INSERT OR IGNORE INTO damage (found, segment, offset, raw, reason) VALUES (?,?,?,?,?)",
-            (time.time_ns() // 1000, damage.segment, damage.offset, raw, damage.reason),
-        )
-        self._outcome.damaged.append(damage)
-
-    def _note_damage(self, line: Line, reason: str) -> None:
-        self.damaged(Damage(line.segment, line.end, b"", f"{line.stream} entry {line.seq}: {reason}"))
-
-    def finish(self) -> None:
-        """Write rows, counters and the list of changes."""
-        db = self._db
-        values, at = self._values, 0
-        for group in (GROUP, 20, 1):
-            many, width = INSERT + ",".join([ONE] * group), group * WIDTH
-            while len(values) - at >= width:
-                db.execute(many, values[at : at + width])
-                at += width
-        for num, tally in self._tallies.items():
-            db.execute(
-                "UPDATE sessions SET messages = messages + ?, commands = commands + ?, executions = executions + ?,"
-                " tokens_in = tokens_in + ?, tokens_out = tokens_out + ?, cost = cost + ?, bytes = bytes + ?,"
-                " last = max(last, ?), title = CASE WHEN title = '' THEN ? ELSE title END,"
-                " title_source = CASE WHEN title = '' AND ? <> '' THEN 'auto' ELSE title_source END WHERE num = ?",
-                (
-                    tally.messages, tally.commands, tally.executions, tally.tokens_in, tally.tokens_out, tally.cost,
-                    tally.size, tally.last, tally.title, tally.title, num,
-                ),
-            )  # fmt: skip
-        db.executemany(
-            "UPDATE streams SET entries = ?, head = ? WHERE num = ?",
-            [(s.seq, s.head.to_bytes(8, "big"), s.num) for s in self._touched.values()],
-        )
-        for num, first, last in self._runs:
-            self.last_change = db.execute(
-                "INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, first, last)
-            ).lastrowid
-
-
-def put_large(db: Any, key: int, payload: bytes) -> str:
-    """Keep a large payload compressed and out of line; return what stands for it in the row."""
-    from p8.store.pack import compress
-
-    preview: dict[str, Any] = {"$large": len(payload)}
-    for name, value in load(payload).items():
-        if isinstance(value, str):
-            preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
-        elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
-            preview[name] = value
-    db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
-    return orjson.dumps(preview).decode()
-
-
-def _fits(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, int) and not abs(value) >> 63)
 
 
 def _size(path: Path) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from p8.errors import StoreError
 from p8.store.leases import Holder, is_alive, this_process
+from p8.store.plain import packed, unpacked
 
-Write = Callable[[Callable[[Any], Any]], Any]
-Read = Callable[..., list[tuple[Any, ...]]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from p8.store.sqlite import Read, Write
+
 FIELDS = (
     "id", "project_name", "project_path", "mode", "status", "container", "port", "created", "started", "checked",
     "owner", "meta",
@@ -48,6 +49,8 @@ def installation_of(home: Path) -> str:
     Raises:
         StoreError: the home cannot be written to.
     """
+    import re
+
     path = home / "states" / "installation"
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -78,7 +81,7 @@ class InstanceTable:
         self._write = write
         self._read = read
         self._clock = clock
-        self._me = orjson.dumps(this_process().to_dict()).decode()
+        self._me = packed(this_process().to_dict())
 
     def get(self, instance_id: str) -> dict[str, Any] | None:
         """Return one. Raises StoreError when the database is out of reach; so do all below."""
@@ -121,7 +124,7 @@ class InstanceTable:
         """Return whether another living process is at work on an instance."""
         if not row["owner"] or row["owner"] == self._me:
             return False
-        said = orjson.loads(row["owner"])
+        said = unpacked(row["owner"])
         holder = Holder(said["owner"], said["pid"], said["started"], said["boot"], said["host"], self._clock(), 0)
         return is_alive(holder, self._clock())
 
@@ -132,7 +135,7 @@ class InstanceTable:
             sets = dict(values)
             if meta is not None:
                 old = db.execute("SELECT meta FROM instances WHERE id = ?", (instance_id,)).fetchone()
-                sets["meta"] = orjson.dumps({**orjson.loads(old[0] if old else "{}"), **meta}).decode()
+                sets["meta"] = packed({**unpacked(old[0] if old else "{}"), **meta})
             names = ", ".join(f"{name} = ?" for name in sets)
             db.execute(f"UPDATE instances SET {names} WHERE id = ?", (*sets.values(), instance_id))
 
@@ -212,7 +215,7 @@ _SELECT = f"SELECT {', '.join(FIELDS)} FROM instances"
 
 
 def _rows(rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    return [dict(zip(FIELDS, (*row[:-1], orjson.loads(row[-1])), strict=True)) for row in rows]
+    return [dict(zip(FIELDS, (*row[:-1], unpacked(row[-1])), strict=True)) for row in rows]
 
 
 def _blank(row: dict[str, Any], now: int) -> dict[str, Any]:
@@ -221,5 +224,5 @@ def _blank(row: dict[str, Any], now: int) -> dict[str, Any]:
 
 
 def _insert(db: Any, row: dict[str, Any]) -> None:
-    values = [orjson.dumps(row[f]).decode() if f == "meta" else row[f] for f in FIELDS]
+    values = [packed(row[f]) if f == "meta" else row[f] for f in FIELDS]
     db.execute(f"INSERT OR IGNORE INTO instances VALUES ({','.join('?' * len(FIELDS))})", values)

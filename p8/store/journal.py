@@ -15,14 +15,14 @@ import os
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from os import write
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orjson import OPT_APPEND_NEWLINE, dumps
+from orjson import dumps
 from xxhash import xxh3_64_intdigest
 
 from p8.errors import NotSaved, StoreError, UsageError
@@ -32,25 +32,29 @@ SEGMENT_BYTES = 8 << 20  #: a segment this long is closed and the next one begun
 PENDING_ENTRIES = 262_144  #: more unfolded entries than this are read back from the files instead of kept
 PENDING_BYTES = 128 << 20
 RESERVE_BYTES = 1 << 20  #: given up when the disk is full, so that the last entries still fit
+DATA = b',"d":'  #: what stands before an entry's data in its line
 GENESIS = 0  #: what the first entry of a stream is chained to
 _FINE: tuple[OSError | None, ...] = ()
 STREAM_PATTERN = re.compile(r"[~a-zA-Z0-9._-]{1,120}")
 
 
 class Line(NamedTuple):
-    """One entry on its way into the database; the journal hands over plain tuples of the same shape."""
+    """One entry on its way into the database; the journal hands over the same fields, one after another in a list."""
 
     stream: str
     seq: int
     time_us: int
     kind: str
     role: str
-    raw: bytes  #: the whole line; the exact JSON of the data is what stands between `,"d":` and the last brace
+    data: bytes  #: its exact JSON, and a newline
     hash: int  #: 64 bits; -1 where the line has none that can be read
     segment: str  #: name of the journal file
     end: int  #: offset behind the line in that file
     usage: tuple[int, int, float] | None  #: tokens in, tokens out, cost
-    verified: bool  #: made by this process, so the chain need not be checked again
+    raw: bytes  #: the whole line; empty where it comes from memory
+
+
+FIELDS = len(Line._fields)
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class Segment:
 class Chain:
     """Where a stream stands."""
 
+    begin: bytes  #: of all its lines, behind their hash
     seq: int = 0
     head: int = GENESIS
 
@@ -130,14 +135,17 @@ class Journal:
         self._chains: dict[str, Chain] = {}
         self._segment: Segment | None = None
         self._closed_segments: list[Segment] = []
-        self._pending: deque[tuple[Any, ...]] = deque()
-        self._gap = False
+        self._pending: list[Any] = []  #: fields of entries: a tuple for each would be work for the garbage collector
+        self._note: Callable[[tuple[Any, ...]], None] = (
+            self._pending.extend
+        )  #: one step of the interpreter, so that it needs no lock
+        self._gap = False  #: what was written after the pending entries must be read from the files
         self._unwritten: list[tuple[str, str, dict[str, Any], int]] = []
         self._stem = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(3).hex()}"
         self._number = 0
         self._new_names = False
         self._torn = False
-        self._odd = False  #: the short way is closed: entries wait, or must be read back from the file
+        self._odd = False  #: the short way is closed: entries wait to be written
         self.deleted: list[Path] = []  #: files that `close` removed
         self.on_first: Callable[[], None] = lambda: None  #: called once, before the first file is made
         self.on_trouble: Callable[[OSError | None], None] = lambda _error: None
@@ -175,27 +183,28 @@ class Journal:
                 at = self._clock() // 1000 if time_us is None else time_us
                 seq = chain.seq + 1
                 try:
-                    body = dumps({"s": stream, "q": seq, "t": at, "k": kind, "d": data}, None, OPT_APPEND_NEWLINE)
+                    payload = dumps(data)
                     for value in data.values():
                         if value.__class__ is not str:
-                            if b"null" in body and has_nan(data):
-                                body = _long_way(stream, seq, at, kind, data)
+                            if b"null" in payload and has_nan(data):
+                                payload = dumps(plain(data))
                             usage = usage_of(data)
                             break
                     else:
                         usage = None
                 except (TypeError, RecursionError):
-                    body, usage = _long_way(stream, seq, at, kind, data), usage_of(data)
-                digest = xxh3_64_intdigest(body, chain.head)
-                line = b'{"h":"%016x",%b' % (digest, body[1:])
+                    payload, usage = dumps(plain(data)), usage_of(data)
+                body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _kind(kind), payload)
+                digest = xxh3_64_intdigest(b"{" + body, chain.head)
+                line = b'{"h":"%016x",%b' % (digest, body)
                 written = write(segment.fd, line)
                 if written != len(line):
                     raise _ShortWrite(segment, line, written)
                 end = segment.size = segment.size + written
                 chain.seq = seq
                 chain.head = digest
-                role = data.get("role")
-                self._pending.append((stream, seq, at, kind, role, line, digest, segment.name, end, usage, True))
+                role, text = data.get("role"), payload + b"\n"  # a copy: behind its own, `dumps` leaves kilobytes free
+                self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage, b""))
                 if not turn.hungry:
                     return seq, at
                 trouble = _FINE
@@ -258,10 +267,11 @@ class Journal:
         if segment is None or segment.size >= SEGMENT_BYTES:
             segment = self._open_segment()
         seq = chain.seq + 1
-        body = _long_way(stream, seq, at, kind, data)
-        digest = xxh3_64_intdigest(body, chain.head)
+        payload = dumps(plain(data))
+        body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _kind(kind), payload)
+        digest = xxh3_64_intdigest(b"{" + body, chain.head)
         # A torn line may stand before this one: keep them apart.
-        line = (b"\n" if self._torn else b"") + b'{"h":"%016x",%b' % (digest, body[1:])
+        line = (b"\n" if self._torn else b"") + b'{"h":"%016x",%b' % (digest, body)
         written = write(segment.fd, line)
         if written != len(line):
             self._take_back(_ShortWrite(segment, line, written))
@@ -269,10 +279,9 @@ class Journal:
         self._torn = False
         end = segment.size = segment.size + written
         chain.seq, chain.head = seq, digest
-        if not self._gap:
-            role, usage = data.get("role"), usage_of(data)
-            self._pending.append((stream, seq, at, kind, role, line, digest, segment.name, end, usage, True))
-        self._odd = self._gap or bool(self._unwritten)
+        role, text, usage = data.get("role"), payload + b"\n", usage_of(data)
+        self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage, b""))
+        self._odd = bool(self._unwritten)
         return seq
 
     def _take_back(self, short: _ShortWrite) -> None:
@@ -315,7 +324,7 @@ class Journal:
         if chain is None:
             if not STREAM_PATTERN.fullmatch(stream):
                 raise UsageError(f"not a stream name: {stream[:60]!r}")
-            chain = self._chains[stream] = Chain()
+            chain = self._chains[stream] = Chain(b'"s":"%b","q":' % stream.encode())
         return chain
 
     def adopt(self, stream: str, seq: int, head: int) -> None:
@@ -352,9 +361,8 @@ class Journal:
             self._closed_segments.append(self._segment)
             # Bounds are looked at here only: a segment is small enough to overshoot by.
             waiting = self._segment.size - self._segment.taken + sum(s.size for s in self._closed_segments[:-1])
-            if len(self._pending) > PENDING_ENTRIES or waiting > PENDING_BYTES:
-                self._gap = True
-                self._pending.clear()
+            if self.backlog > PENDING_ENTRIES or waiting > PENDING_BYTES:
+                self._gap, self._note = True, _nowhere
         self._number += 1
         self._new_names = True
         self._segment = Segment(path, fd, name)
@@ -439,36 +447,44 @@ class Journal:
     @property
     def backlog(self) -> int:
         """Return how many entries wait in memory for the fold."""
-        return len(self._pending)
+        return len(self._pending) // FIELDS
 
     # the fold's side
 
-    def take(self) -> tuple[list[Any], bool]:
+    @property
+    def gap(self) -> bool:
+        """Return whether entries wait for the fold in the files only."""
+        return self._gap
+
+    def take(self, most: int) -> tuple[list[Any], bool]:
         """
-        Hand over the entries appended since the last call.
+        Hand over the oldest entries not handed over yet.
+
+        Args:
+            most: how many, at most.
 
         Returns:
-            the entries in order, and whether some before them must be read from the files instead.
+            the fields of the entries, in order, and whether those that follow must be read from the files instead.
         """
-        # Not under the lock: a flood of entries would keep it from us. Popping from the left is one step.
+        # Not under the lock: a flood of entries would keep it from us. Copying and cutting are one step each.
         pending = self._pending
-        lines = [pending.popleft() for _ in range(min(len(pending), PENDING_ENTRIES))] if not self._gap else []
-        gap = self._gap
+        lines = pending[: most * FIELDS]
+        del pending[: len(lines)]
+        gap = self._gap and not lines
         if gap:
             with self._turn:
-                pending.clear()
-                self._gap = False
-                self._odd = bool(self._unwritten) or self._torn
-                lines = []
-        if self._segment is not None:
-            self._segment.taken = self._segment.size
+                self._gap, self._note = False, pending.extend
+                if self._segment is not None:
+                    self._segment.taken = self._segment.size
+        elif lines and self._segment is not None and self._segment.name == lines[7 - FIELDS]:
+            self._segment.taken = lines[8 - FIELDS]
         return lines, gap
 
     def give_back(self) -> None:
         """Say that entries taken were not folded: they will be read from the files."""
         with self._turn:
             self._pending.clear()
-            self._odd = self._gap = True
+            self._gap, self._note = True, _nowhere
 
     def own(self) -> list[Path]:
         """Return this process's segments, oldest first."""
@@ -510,6 +526,10 @@ class Journal:
             self._closed_segments, self._segment = [], None
 
 
+def _nowhere(_fields: tuple[Any, ...]) -> None:
+    """Take the place of the list of pending entries where they are to be read from the files."""
+
+
 def _sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -518,9 +538,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _long_way(stream: str, seq: int, at: int, kind: str, data: dict[str, Any]) -> bytes:
-    """Return an entry's line without its hash where its data holds something that JSON cannot."""
-    return dumps({"s": stream, "q": seq, "t": at, "k": kind, "d": plain(data)}, None, OPT_APPEND_NEWLINE)
+@lru_cache(64)
+def _kind(kind: str) -> bytes:
+    """Return what stands between an entry's time and its data."""
+    return b',"k":%b,"d":' % dumps(kind)
 
 
 def usage_of(data: dict[str, Any]) -> tuple[int, int, float] | None:

@@ -7,25 +7,27 @@ on their own thread. A failure is told once, retried with growing pauses, and ne
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from p8.errors import StoreError
 from p8.model import Notice
 from p8.store import migrations
-from p8.store.fold import BATCH_ROWS, Fold, FoldLock, Outcome
+from p8.store.batch import Outcome
+from p8.store.fold import BATCH_ROWS, Fold, FoldLock
 from p8.store.journal import Journal
 from p8.store.leases import HEARTBEAT_S
 from p8.store.pack import Codec
-from p8.store.sqlite import BUSY, Readers, connect, driver, is_corrupt, translate, wal_allowed
+from p8.store.sqlite import BUSY, Readers, Users, connect, driver, is_corrupt, translate, wal_allowed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from p8.store.repair import Report
 
 EVERY_S = 0.05
@@ -40,15 +42,28 @@ class Keeper:
     Owns the writable connection.
 
     Args:
-        home: the home folder.
+        path: the database.
         journal: this process's journal.
+        readers: connections that only read it.
+        codec: packs what is old.
+        users: says that the database is open here.
         say: publishes a notice under a topic, or takes it back.
         clock: microseconds since 1970.
     """
 
-    def __init__(self, home: Path, journal: Journal, say: Say, clock: Callable[[], int]) -> None:
-        self.path = home / "p8.db"
-        self.codec = Codec()
+    def __init__(
+        self,
+        path: Path,
+        journal: Journal,
+        readers: Readers,
+        codec: Codec,
+        users: Users,
+        say: Say,
+        clock: Callable[[], int],
+    ) -> None:
+        self.path = path
+        self.readers = readers
+        self.codec = codec
         self.on_beat: Callable[[Any], None] = lambda _db: None
         self.on_ready: Callable[[], None] = lambda: None
         self.on_pulse: Callable[[], None] = lambda: None
@@ -57,10 +72,11 @@ class Keeper:
         self._say = say
         self._clock = clock
         self._lock = FoldLock(journal.folder / "fold.lock")
-        self._users = -1
+        self._users = users
         self._work = threading.RLock()
         self._wake = threading.Event()
         self._stop = False
+        self._drains: list[None] = []  #: one for each thread that folds, or waits to
         self._thread: threading.Thread | None = None
         self._db: Any = None
         self._fold: Fold | None = None
@@ -78,11 +94,6 @@ class Keeper:
             text = f"SQLite {driver.sqlite_version} or this file system is not safe for WAL: slower settings are used"
             self._say("sqlite", Notice("info", "sqlite", text, "install pysqlite3 0.6.1 or newer, or move P8_HOME"))
         return allowed
-
-    @cached_property
-    def readers(self) -> Readers:
-        """Return the pool of read-only connections."""
-        return Readers(self.path, self.wal)
 
     # background
 
@@ -102,6 +113,8 @@ class Keeper:
             self._wake.clear()
             if self._stop:
                 return
+            while self._drains and not self._stop:  # they do it themselves, and not at a low priority
+                time.sleep(0.002)
             now = time.monotonic()
             everything = now - looked > LOOK_AROUND_S
             if self._journal.unwritten:
@@ -110,7 +123,7 @@ class Keeper:
             if not busy and not everything and now - beaten < HEARTBEAT_S:
                 pause = EVERY_S if self._idle_work() else EVERY_S * 4
                 continue
-            done = self._step(everything, BUSY_BACKGROUND_S, BUSY_BACKGROUND_S)
+            done = self._step(everything, BUSY_BACKGROUND_S, BUSY_BACKGROUND_S, whole=False)
             if done and everything:
                 looked = now
                 self._tell_ready()
@@ -183,14 +196,14 @@ class Keeper:
         finally:
             self._work.release()
 
-    def _step(self, everything: bool, wait_s: float, busy_s: float) -> bool:
+    def _step(self, everything: bool, wait_s: float, busy_s: float, whole: bool = True) -> bool:
         with self._working(wait_s, busy_s) as db:
             if db is None or self._fold is None:
                 return False
             try:
                 if migrations.version_of(db) != migrations.STEPS[-1][0]:
                     self._migrate(db)
-                outcome = self._fold.run(everything)
+                outcome = self._fold.run(everything, whole)
             except (driver.Error, StoreError, OSError) as error:
                 self._trouble(error)
                 return False
@@ -233,13 +246,13 @@ class Keeper:
         self._let_go()
         self.readers.close()
         try:
-            report = repair.replace(self.path, self._take_users(fcntl.LOCK_EX))
+            report = repair.replace(self.path, self._users.take(alone=True))
         except (StoreError, OSError, driver.Error) as failure:
             text = f"the database is damaged ({error}); recording goes on in the journal"
             self._say("database", Notice("error", "database", text, f"close other p8s to repair it ({failure})"))
             return
         finally:
-            self._drop_users()
+            self._users.drop()
         if report is not None:
             self._say("repair", Notice("error", "repair", report.text, report.hint))
 
@@ -256,11 +269,11 @@ class Keeper:
             self._let_go()
             self.readers.close()
             try:
-                report = repair.replace(self.path, self._take_users(fcntl.LOCK_EX), ask=False)
+                report = repair.replace(self.path, self._users.take(alone=True), ask=False)
             except (OSError, driver.Error) as error:
                 raise StoreError(f"the database could not be replaced: {error}", "free some space") from error
             finally:
-                self._drop_users()
+                self._users.drop()
         assert report is not None
         return report
 
@@ -275,7 +288,7 @@ class Keeper:
                 self.readers.close()
                 self._say("replaced", Notice("warning", "replaced", f"{self.path.name} was replaced by another file"))
             if self._db is None:
-                if not self._take_users(fcntl.LOCK_SH):
+                if not self._users.take():
                     return None
                 self._db = connect(self.path, wal=self.wal, busy_s=max(busy_s, 0.01))
                 self._inode = _inode(self.path)
@@ -292,29 +305,17 @@ class Keeper:
         if db is not None:
             with contextlib.suppress(driver.Error):
                 db.close()
-        self._drop_users()
-
-    def _take_users(self, how: int) -> bool:
-        """Say that the database is open here (shared), or make sure that it is nowhere else (exclusive)."""
-        if self._users < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._users = os.open(self.path.with_name("p8.db.users"), flags, 0o600)
-        try:
-            fcntl.flock(self._users, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _drop_users(self) -> None:
-        if self._users >= 0:
-            os.close(self._users)
-            self._users = -1
+        self._users.drop()
 
     # for readers and writers on other threads
 
     def drain(self, timeout_s: float) -> bool:
         """Fold everything that any process recorded; return whether that was possible in time."""
-        return self._step(True, timeout_s, timeout_s)
+        self._drains.append(None)
+        try:
+            return self._step(True, timeout_s, timeout_s)
+        finally:
+            self._drains.pop()
 
     def ready(self, timeout_s: float) -> None:
         """

@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from p8.errors import Held
+from p8.records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HEARTBEAT_S = 5.0
 SILENT_US = 60_000_000
 
 
-class Holder(NamedTuple):
+class Holder(Record):
     """The process that holds a session."""
 
     owner: str  #: random name of that process's store
@@ -124,9 +128,17 @@ class Leases:
 
     def lost(self) -> list[str]:
         """Return the sessions held here that another process has taken since. Raises StoreError."""
-        if not self._held:
+        before = tuple(self._held)
+        if not before:
             return []
-        rows = self._read("SELECT session FROM leases WHERE owner <> ?", (self.me.owner,))
+        marks = ",".join("?" * len(before))
+        # Whoever took one may have put it down again: then it is not active, and no lease of it is left.
+        rows = self._read(
+            f"SELECT session FROM leases WHERE owner <> ? AND session IN ({marks}) UNION ALL"
+            f" SELECT id FROM sessions WHERE id IN ({marks}) AND status <> 'active'"
+            " AND id NOT IN (SELECT session FROM leases)",
+            (self.me.owner, *before, *before),
+        )
         taken = [session for (session,) in rows if session in self._held]
         self._held.difference_update(taken)
         return taken
@@ -170,7 +182,7 @@ def _boot() -> str:
     global _BOOT
     if not _BOOT:
         try:
-            _BOOT = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+            _BOOT = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
         except OSError:
             _BOOT = "unknown"
     return _BOOT

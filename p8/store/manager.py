@@ -13,32 +13,36 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from xxhash import xxh3_64_hexdigest
 
 from p8.errors import StoreError
 from p8.events import Bus, Change
 from p8.model import Entry, Notice, now_us
-from p8.store.instances import InstanceTable, PortTable
-from p8.store.journal import Journal
-from p8.store.keeper import Keeper
+from p8.records import Record
+from p8.store.glance import is_current
 from p8.store.leases import Leases
+from p8.store.pack import Codec
 from p8.store.projects import ProjectTable, Settings
 from p8.store.sessions import SessionTable
+from p8.store.sqlite import Readers, Users
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    from typing import Any
 
     from p8.store.feed import Feed
+    from p8.store.instances import InstanceTable, PortTable
+    from p8.store.journal import Journal
+    from p8.store.keeper import Keeper
     from p8.store.search import SearchIndex
     from p8.store.stamp import Stamp
 
 TEMPORARY = "/tmp"  # noqa: S108 #: where the journal goes when the home cannot be written to
+GLANCE_S = 0.05  #: a process that only reads looks so often at whether something waits to be folded
 FOLDERS = ("journal", "snapshots", "configs", "cache", "logs", "sockets", "states", "models", "trash")
 
 
-class Durability(NamedTuple):
+class Durability(Record):
     """How safe this process's entries are at this moment."""
 
     unwritten: int  #: entries that exist only in memory: the disk refuses them
@@ -57,7 +61,12 @@ class PersistenceManager:
         background: fold in a thread of its own; without it, when something reads and at the end.
         clock: microseconds since 1970.
 
-    Nothing is opened here: the journal is at the first entry, the database at the first fold or read.
+    Nothing is opened here: the journal is at the first entry, the database at the first fold or read. A process that
+    only reads, and finds everything folded, gets by without journal and fold.
+
+    Attributes:
+        on_ready: called once everything that was waiting is folded, on the folding thread.
+        on_pulse: called every few seconds on the folding thread.
     """
 
     def __init__(
@@ -72,20 +81,58 @@ class PersistenceManager:
         self.clock = clock
         self._notices: dict[str, Notice] = {}
         self._notice_lock = threading.Lock()
-        spill = Path(TEMPORARY) / f"p8-{os.getuid()}-{xxh3_64_hexdigest(bytes(self.home))}"
-        clock_ns = time.time_ns if clock is now_us else lambda: clock() * 1000
-        self.journal = Journal(self.home / "journal", spill, clock_ns)
-        self.journal.on_trouble = self._disk_trouble
-        self.journal.on_first = self.start
-        #: Appends one entry and returns its sequence number and time; see `Journal.append`. An attribute, so that the
-        #: hot path has one call less.
-        self.record = self.journal.append
-        self.keeper = Keeper(self.home, self.journal, self.notice, self.clock)
+        self.path = self.home / "p8.db"
+        self.codec = Codec()
+        self.readers = Readers(self.path)
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_pulse: Callable[[], None] = lambda: None
+        self._users = Users(self.path)
         self._background = background
         self._started = False
         self._settled = False
+        self._glanced = -GLANCE_S
         self._closed = False
         self._shared_save: asyncio.Task[None] | None = None
+
+    @cached_property
+    def spill(self) -> Path:
+        """Where the journal goes when the home cannot be written to."""
+        digest = int.from_bytes(bytes(self.home)) % ((1 << 61) - 1)
+        return Path(TEMPORARY) / f"p8-{os.getuid()}-{digest:016x}"
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Where this process's entries go first."""
+        from p8.store.journal import Journal
+
+        clock_ns = time.time_ns if self.clock is now_us else lambda: self.clock() * 1000
+        journal = Journal(self.home / "journal", self.spill, clock_ns)
+        journal.on_trouble = self._disk_trouble
+        journal.on_first = self.start
+        return journal
+
+    @cached_property
+    def record(self) -> Callable[..., tuple[int, int]]:
+        """
+        Append one entry and return its sequence number and time; see `Journal.append`.
+
+        It is that method itself, so that the hot path has one call less.
+        """
+        return self.journal.append
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """Who folds."""
+        from p8.store.keeper import Keeper
+
+        keeper = Keeper(self.path, self.journal, self.readers, self.codec, self._users, self.notice, self.clock)
+        keeper.on_ready = lambda: self.on_ready()  # noqa: PLW0108 they may be set later
+        keeper.on_pulse = lambda: self.on_pulse()  # noqa: PLW0108
+        keeper.on_beat = lambda db: self.leases.beat(db) if "leases" in self.__dict__ else None
+        return keeper
+
+    def _write(self, work: Callable[[Any], Any], timeout_s: float = 5.0) -> Any:
+        return self.keeper.write(work, timeout_s)
 
     # making durable
 
@@ -145,7 +192,13 @@ class PersistenceManager:
 
     def _ready(self) -> None:
         self._settle_home()
-        self.keeper.ready(2.0)
+        if "keeper" in self.__dict__:
+            self.keeper.ready(2.0)
+        elif time.monotonic() - self._glanced > GLANCE_S:
+            if is_current(self.readers, self._users, self.home / "journal", self.spill):
+                self._glanced = time.monotonic()
+            else:
+                self.keeper.ready(2.0)
 
     def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """
@@ -155,26 +208,26 @@ class PersistenceManager:
             StoreError: the database cannot be read now.
         """
         self._ready()
-        return self.keeper.readers.all(sql, params)
+        return self.readers.all(sql, params)
 
     @cached_property
     def sessions(self) -> SessionTable:
         """Lists and transcripts."""
-        return SessionTable(self.keeper.readers, self._ready, self.keeper.codec)
+        return SessionTable(self.readers, self._ready, self.codec)
 
     @cached_property
     def search(self) -> SearchIndex:
         """Full text."""
         from p8.store.search import SearchIndex
 
-        return SearchIndex(self.keeper.readers, self.sessions, self._ready, self.keeper.index_for)
+        return SearchIndex(self.readers, self.sessions, self._ready, self.keeper.index_for)
 
     @cached_property
     def feed(self) -> Feed:
         """Everything that happened, in order."""
         from p8.store.feed import Feed
 
-        return Feed(self.keeper.readers, self._all_ready, self.keeper.codec)
+        return Feed(self.readers, self._all_ready, self.codec)
 
     def _all_ready(self) -> None:
         """Make sure that what any process recorded is folded; a thread of our own looks at others' files rarely."""
@@ -187,34 +240,36 @@ class PersistenceManager:
         """Whether the database has changed."""
         from p8.store.stamp import Stamp
 
-        return Stamp(self.keeper.path, lambda: self.keeper.wal, lambda: self.journal.unfolded)
+        return Stamp(self.path, lambda: self.keeper.wal, lambda: self.journal.unfolded)
 
     @cached_property
     def leases(self) -> Leases:
         """Who may write to a session."""
-        leases = Leases(self.keeper.write, self.read, self.clock)
-        self.keeper.on_beat = leases.beat
-        return leases
+        return Leases(self._write, self.read, self.clock)
 
     @cached_property
     def projects(self) -> ProjectTable:
         """Projects and the places where they were seen."""
-        return ProjectTable(self.keeper.write, self.read, self.clock)
+        return ProjectTable(self._write, self.read, self.clock)
 
     @cached_property
     def instances(self) -> InstanceTable:
         """Instances."""
-        return InstanceTable(self.keeper.write, self.read, self.clock)
+        from p8.store.instances import InstanceTable
+
+        return InstanceTable(self._write, self.read, self.clock)
 
     @cached_property
     def ports(self) -> PortTable:
         """Ports leased to instances."""
-        return PortTable(self.keeper.write, self.read, self.clock)
+        from p8.store.instances import PortTable
+
+        return PortTable(self._write, self.read, self.clock)
 
     @cached_property
     def settings(self) -> Settings:
         """Small things to remember."""
-        return Settings(self.keeper.write, self.read)
+        return Settings(self._write, self.read)
 
     def entry(self, session_id: str, seq: int) -> Entry:
         """Return one entry in full. Raises NotFound."""
@@ -274,7 +329,11 @@ class PersistenceManager:
                 self.save()
         if "stamp" in self.__dict__:
             self.stamp.close()
-        self.keeper.close(2.0 if self._started else 0.0)
+        if self._started or "keeper" in self.__dict__:
+            self.keeper.close(2.0 if self._started else 0.0)
+        else:
+            self.readers.close()
+            self._users.drop()
 
 
 def make_home(home: Path) -> None:

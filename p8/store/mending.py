@@ -21,9 +21,10 @@ from xxhash import xxh3_64_intdigest
 
 from p8.errors import StoreError
 from p8.model import Finding
+from p8.store.batch import LARGE_BYTES, put_large
 from p8.store.chain import Parts, Place, body_of, claims, fits, line_of, mend_columns, mend_line, mend_payload, parts_of
 from p8.store.chaincheck import Missing, Wrong
-from p8.store.fold import LARGE_BYTES, FoldLock, put_large
+from p8.store.fold import FoldLock
 from p8.store.journal import Line
 from p8.store.journalcheck import JournalCheck
 from p8.store.keeper import Keeper

@@ -10,13 +10,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from p8.errors import StoreError
 from p8.store import instances, schema
 from p8.store.sqlite import connect, driver
 
-Step = Callable[[Any], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Step = Callable[[Any], None]
 
 
 def create(db: Any) -> None:
@@ -32,7 +35,7 @@ def add_instances(db: Any) -> None:
 
 
 #: version reached -> how, oldest first. Never edit one that was released; add the next.
-STEPS: tuple[tuple[int, Step], ...] = ((1, create), (2, add_instances))
+STEPS: tuple[tuple[int, Step], ...] = ((1, create), (schema.VERSION, add_instances))
 
 
 def version_of(db: Any) -> int:

@@ -6,13 +6,13 @@ NaN, integers beyond 64 bits, bytes (RELIABILITY section 3, "Text").
 
 from __future__ import annotations
 
-import base64
 import math
-from typing import Any
-
-import orjson
 
 from p8.errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def has_nan(value: Any) -> bool:
@@ -39,7 +39,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"$p8": "float", "text": repr(float(value))}
     if isinstance(value, bytes | bytearray):
-        return {"$p8": "bytes", "base64": base64.b64encode(value).decode()}
+        return {"$p8": "bytes", "base64": _base64(value)}
     if depth > 100:
         return _plain_text(repr(value)[:65536])
     if isinstance(value, dict):
@@ -57,8 +57,14 @@ def _plain_text(text: str) -> Any:
     except UnicodeEncodeError:
         raw = text.encode("utf-8", "surrogatepass")
         readable = text.encode("utf-8", "replace").decode()
-        return {"$p8": "text", "base64": base64.b64encode(raw).decode(), "text": readable}
+        return {"$p8": "text", "base64": _base64(raw), "text": readable}
     return text
+
+
+def _base64(raw: bytes | bytearray) -> str:
+    import base64
+
+    return base64.b64encode(raw).decode()
 
 
 def _plain_key(key: Any) -> str:
@@ -70,18 +76,39 @@ def column(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, list):
-        return orjson.dumps([column(item) if isinstance(item, str) else plain(item) for item in value]).decode()
+        return packed([column(item) if isinstance(item, str) else plain(item) for item in value])
     return value
+
+
+def packed(value: Any) -> str:
+    """Return a plain value as JSON, for a column."""
+    import orjson
+
+    return orjson.dumps(value).decode()
+
+
+def unpacked(text: str) -> Any:
+    """Return the value of a column of JSON. Most are empty or short, and orjson takes long to import."""
+    if text == "{}":
+        return {}
+    if text == "[]":
+        return []
+    import json
+
+    value = json.loads(text)
+    return restore(value) if '"$p8"' in text else value
 
 
 def restore(value: Any) -> Any:
     """Undo `plain`."""
+    from base64 import b64decode
+
     if isinstance(value, dict):
         mark = value.get("$p8")
         if mark == "text" and "base64" in value:
-            return base64.b64decode(value["base64"]).decode("utf-8", "surrogatepass")
+            return b64decode(value["base64"]).decode("utf-8", "surrogatepass")
         if mark == "bytes":
-            return base64.b64decode(value["base64"])
+            return b64decode(value["base64"])
         if mark == "int":
             return int(value["text"])
         if mark == "float":
@@ -99,6 +126,8 @@ def load(payload: bytes | str) -> dict[str, Any]:
     Raises:
         StoreError: it is not a JSON object.
     """
+    import orjson
+
     try:
         data = orjson.loads(payload)
     except orjson.JSONDecodeError as error:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import orjson
+from p8.store.plain import packed, unpacked
 
-Write = Callable[[Callable[[Any], Any]], Any]
-Read = Callable[..., list[tuple[Any, ...]]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from p8.store.sqlite import Read, Write
+
 FIELDS = ("id", "name", "root", "root_commit", "remote", "created", "last", "meta")
 
 
@@ -95,11 +98,11 @@ class ProjectTable:
 
 
 def _row(row: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(FIELDS, (*row[:-1], orjson.loads(row[-1])), strict=True))
+    return dict(zip(FIELDS, (*row[:-1], unpacked(row[-1])), strict=True))
 
 
 def _values(project: dict[str, Any]) -> list[Any]:
-    return [orjson.dumps(project[f]).decode() if f == "meta" else project[f] for f in FIELDS]
+    return [packed(project[f]) if f == "meta" else project[f] for f in FIELDS]
 
 
 class Settings:
@@ -112,7 +115,7 @@ class Settings:
     def get(self, key: str, default: Any = None) -> Any:
         """Return a remembered value. Raises StoreError when the database is out of reach."""
         rows = self._read("SELECT value FROM settings WHERE key = ?", (key,))
-        return orjson.loads(rows[0][0]) if rows else default
+        return unpacked(rows[0][0]) if rows else default
 
     def claim(self, key: str, change: Callable[[Any], Any]) -> bool:
         """
@@ -128,14 +131,14 @@ class Settings:
 
         def work(db: Any) -> bool:
             found = db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
-            new = change(orjson.loads(found[0]) if found else None)
+            new = change(unpacked(found[0]) if found else None)
             if new is not None:
-                db.execute("INSERT OR REPLACE INTO settings VALUES (?,?)", (key, orjson.dumps(new).decode()))
+                db.execute("INSERT OR REPLACE INTO settings VALUES (?,?)", (key, packed(new)))
             return new is not None
 
         return bool(self._write(work))
 
     def put(self, key: str, value: Any) -> None:
         """Remember a plain value. Raises StoreError when the database is out of reach."""
-        text = orjson.dumps(value).decode()
+        text = packed(value)
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO settings VALUES (?,?)", (key, text)))

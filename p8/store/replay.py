@@ -12,8 +12,8 @@ from typing import Any
 from p8.errors import StoreError
 from p8.model import Finding
 from p8.store import migrations
-from p8.store.fold import COLUMNS, Outcome, _Batch
-from p8.store.fold import Stream as Folded
+from p8.store.batch import COLUMNS, Batch, Outcome
+from p8.store.batch import Stream as Folded
 from p8.store.plain import load
 from p8.store.sqlite import driver
 
@@ -39,7 +39,7 @@ class Replay:
             db.execute("PRAGMA foreign_keys = OFF")
             db.execute("BEGIN")
             streams: dict[str, Folded] = {}
-            batch = _Batch(db, streams, Outcome())
+            batch = Batch(db, streams, Outcome())
             for time_us, _, num, name, payload in sorted(self._said):
                 streams.setdefault(name, Folded(num, 0, 0, False, False))
                 with contextlib.suppress(StoreError, UnicodeDecodeError, ValueError):

@@ -4,7 +4,7 @@ An entry's key is `session number << 32 | sequence number`: one integer, cluster
 Times are microseconds since 1970. The views at the end are for people with `datasette` or `sqlite-utils`.
 """
 
-VERSION = 1
+VERSION = 2  #: what `migrations.py` leads to
 
 TABLES = """
 CREATE TABLE streams (

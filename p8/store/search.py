@@ -16,7 +16,7 @@ from typing import Any
 
 from p8.errors import UsageError
 from p8.model import Hit, SessionRow, text_of, to_us
-from p8.store.fold import LARGE_BYTES
+from p8.store.batch import LARGE_BYTES
 from p8.store.pack import Codec
 from p8.store.plain import load
 from p8.store.schema import TABLES

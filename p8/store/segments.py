@@ -16,9 +16,9 @@ from typing import NamedTuple
 import orjson
 from xxhash import xxh3_64_intdigest
 
-from p8.store.journal import STREAM_PATTERN, Line, usage_of
+from p8.store.glance import journals
+from p8.store.journal import DATA, STREAM_PATTERN, Line, usage_of
 
-DATA = b',"d":'  #: what stands before an entry's data in its line
 HEADER = 24  #: bytes of `{"h":"` + 16 digits + `",`
 READ_BYTES = 4 << 20
 
@@ -34,11 +34,7 @@ class Damage(NamedTuple):
 
 def segments(folder: Path) -> list[Path]:
     """Return the journal files of a folder, oldest first."""
-    try:
-        names = [e.name for e in os.scandir(folder) if e.name.endswith(".jsonl")]
-    except OSError:
-        return []
-    return [folder / name for name in sorted(names)]
+    return [folder / entry.name for entry in journals(folder)]
 
 
 def is_orphan(path: Path) -> bool:
@@ -104,7 +100,8 @@ def parse(line: bytes, segment: str, begin: int, end: int) -> Line | Damage:
         except (KeyError, TypeError, ValueError):
             digest = -1
         role = role if isinstance(role, str) else ""
-        return Line(stream, seq, time_us, kind, role, line + b"\n", digest, segment, end, usage, False)
+        text = line[line.index(DATA, HEADER) + 5 : -1] + b"\n"
+        return Line(stream, seq, time_us, kind, role, text, digest, segment, end, usage, line + b"\n")
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         zeros = not line.strip(b"\0")
         return Damage(segment, begin, line, "zeros where an entry was" if zeros else "not an entry")

@@ -8,15 +8,25 @@ rollback journal with synchronous=EXTRA is used instead (RELIABILITY 0.1, 0.2).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from p8.errors import StoreError
+from p8.patterns import pattern
 from p8.store.plain import column
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    #: runs a function with the writable connection inside a transaction, and returns what it returns
+    Write = Callable[[Callable[[Any], Any]], Any]
+    #: one query's rows
+    Read = Callable[..., list[tuple[Any, ...]]]
 
 try:
     from pysqlite3 import dbapi2 as driver
@@ -28,9 +38,9 @@ __all__ = ["Readers", "connect", "driver", "is_corrupt", "is_local", "is_safe_fo
 LOCAL_FILESYSTEMS = {
     "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "zfs", "apfs", "hfs", "ramfs", "bcachefs", "jfs",
 }  # fmt: skip
-BUSY = re.compile("locked|busy", re.IGNORECASE)
-CORRUPT = re.compile("malformed|not a database|corrupt|unsupported file format|disk image", re.IGNORECASE)
-FULL = re.compile("disk is full|disk I/O error|readonly|read-only|unable to open", re.IGNORECASE)
+BUSY = pattern("locked|busy", re.IGNORECASE)
+CORRUPT = pattern("malformed|not a database|corrupt|unsupported file format|disk image", re.IGNORECASE)
+FULL = pattern("disk is full|disk I/O error|readonly|read-only|unable to open", re.IGNORECASE)
 
 
 def is_safe_for_wal(version: tuple[int, ...]) -> bool:
@@ -59,7 +69,7 @@ def wal_allowed(path: Path, version: tuple[int, ...] | None = None) -> bool:
     return is_safe_for_wal(version or tuple(driver.sqlite_version_info)) and is_local(path)
 
 
-def connect(path: Path, *, wal: bool, writable: bool = True, busy_s: float = 5.0) -> Any:
+def connect(path: Path, *, wal: bool = False, writable: bool = True, busy_s: float = 5.0) -> Any:
     """
     Open the database with P8's settings.
 
@@ -83,12 +93,13 @@ def connect(path: Path, *, wal: bool, writable: bool = True, busy_s: float = 5.0
         if new:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
-        db.execute(f"PRAGMA synchronous = {'FULL' if wal else 'EXTRA'}")
-        db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA trusted_schema = OFF")
         db.execute("PRAGMA cell_size_check = ON")
         if writable:
+            db.execute(f"PRAGMA synchronous = {'FULL' if wal else 'EXTRA'}")
+            db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA journal_size_limit = 67108864")
+            db.execute("PRAGMA wal_autocheckpoint = 4000")  # pages; each checkpoint costs two syncs
         else:
             db.execute("PRAGMA query_only = ON")
     except UnicodeDecodeError as error:  # what it says of the schema is no text
@@ -115,12 +126,41 @@ def is_corrupt(error: Exception) -> bool:
     return isinstance(error, driver.DatabaseError) and CORRUPT.search(str(error)) is not None
 
 
+class Users:
+    """
+    Says that the database is open in this process, so that no other puts another file in its place.
+
+    Args:
+        path: the database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(f"{path.name}.users")
+        self._fd = -1
+
+    def take(self, alone: bool = False) -> bool:
+        """Say so; with `alone`, only where no other process has it open. Return whether that could be had."""
+        if self._fd < 0:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self._path, flags, 0o600)
+        try:
+            fcntl.flock(self._fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Take it back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 class Readers:
     """A pool of read-only connections; each is used by one thread at a time."""
 
-    def __init__(self, path: Path, wal: bool, busy_s: float = 2.0) -> None:
+    def __init__(self, path: Path, busy_s: float = 2.0) -> None:
         self.path = path
-        self._wal = wal
         self._busy_s = busy_s
         self._idle: list[Any] = []
         self._closed = False
@@ -139,7 +179,7 @@ class Readers:
             db = self._idle.pop() if self._idle else None
         try:
             if db is None:
-                db = connect(self.path, wal=self._wal, writable=False, busy_s=self._busy_s)
+                db = connect(self.path, writable=False, busy_s=self._busy_s)
             yield db
         except driver.Error as error:
             if db is not None:

@@ -17,14 +17,19 @@ import contextlib
 import functools
 import os
 import re
-import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from p8.errors import WorkspaceError
 from p8.model import GitState
+from p8.patterns import pattern
+from p8.records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from subprocess import Popen
+    from typing import Any
 
 TIMEOUT_S = 20.0
 MOST_PATHS = 2000  #: of each kind are kept in a state
@@ -42,14 +47,14 @@ STATUS = (
 )  # fmt: skip
 #: Where none of this stands in a configuration, it names no filter, reads no further file and has a work tree. Git
 #: knows no way to write these words otherwise; whatever holds one is read by git itself, which knows the syntax.
-SUSPECT = re.compile(rb"filter|include|bare\s*=?\s*(?!\s*(?:=\s*)?(?:false|no|off|0))", re.IGNORECASE)
-FILTER = re.compile(r"filter\.(.*)\.(?:clean|smudge|process|required)", re.DOTALL)
+SUSPECT = pattern(rb"filter|include|bare\s*=?\s*(?!\s*(?:=\s*)?(?:false|no|off|0))", re.IGNORECASE)
+FILTER = pattern(r"filter\.(.*)\.(?:clean|smudge|process|required)", re.DOTALL)
 #: settings of the person's own that decide what counts as changed; none of them runs anything
 PERSONAL = ("core.excludesfile", "core.autocrlf", "core.eol")
-OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+OBJECT = pattern(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-class Repository(NamedTuple):
+class Repository(Record):
     """Where a repository is."""
 
     root: Path  #: the work tree's top
@@ -57,7 +62,7 @@ class Repository(NamedTuple):
     common_dir: Path  #: of the repository, the same for all its work trees
 
 
-class Identity(NamedTuple):
+class Identity(Record):
     """What makes a repository the same one wherever it lies."""
 
     root: Path
@@ -456,6 +461,8 @@ def executable() -> str:
     Raises:
         WorkspaceError: nowhere.
     """
+    import shutil
+
     where = shutil.which("git", path=os.defpath) or shutil.which("git")
     if where is None or not Path(where).is_absolute():
         raise WorkspaceError("git is not installed", "only branch and commit are read of a repository without it")
@@ -492,6 +499,16 @@ def run(found: Repository, *words: str, settings: Sequence[str] = (), timeout_s:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise WorkspaceError(f"git {words[0]} failed in {found.root}: {said[0] if said else done.returncode}")
     return done.stdout
+
+
+def end(process: Popen[bytes]) -> None:
+    """End a git that is spoken with over pipes."""
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with contextlib.suppress(OSError):
+            stream.close()
+    process.kill()
+    process.wait()
 
 
 def environment(found: Repository) -> dict[str, str]:

@@ -11,14 +11,16 @@ Refuses: to follow links in the place of its own folders, and to replace what is
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from p8.errors import Conflict, WorkspaceError
 from p8.workspace.git import read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FOLDER = "workspaces"
 REPO = "repo"
@@ -62,6 +64,8 @@ def write_metadata(folder: Path, data: Mapping[str, Any]) -> None:
     Raises:
         WorkspaceError: the disk refuses; what stood there still does.
     """
+    import json
+
     young = folder / f"{METADATA}.{os.getpid()}.new"
     try:
         descriptor = os.open(young, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -79,6 +83,8 @@ def write_metadata(folder: Path, data: Mapping[str, Any]) -> None:
 
 def read_metadata(folder: Path) -> dict[str, Any]:
     """Return what is written down of a project; nothing where there is none, or it cannot be read."""
+    import json
+
     with contextlib.suppress(OSError, ValueError, RecursionError):
         data = json.loads(read(folder / METADATA, MOST_BYTES))
         if isinstance(data, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,9 @@ from p8.app import App
 from p8.core.agent_place import AgentPlace
 from p8.core.session_container import ContainerState
 from p8.errors import AssistantError, ConfigError
-from support.engine import client, session_image, tidy_app, until
+from support.engine import client, tidy_app, until
 
 SESSION = "20261121-093000-123456-ab12"
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        yield made
 
 
 def place_of(app: App, session: str = SESSION) -> AgentPlace:

@@ -19,7 +19,7 @@ from p8.containers.docker import Docker
 from p8.containers.watch import Target, probe
 from p8.core.roster import InstanceStatus
 from p8.errors import Conflict, ContainerError
-from support.engine import IMAGE, client, inside, session_image, tidy_app, until
+from support.engine import IMAGE, client, inside, until
 from support.inspection import listening, weaknesses
 from support.terminal import Terminal
 
@@ -37,17 +37,6 @@ except OSError:
     print(n)
 """
 DECOYS = 50
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        yield made
 
 
 @pytest.fixture

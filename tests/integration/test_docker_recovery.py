@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from support.engine import (
     alerts,
     client,
     inside,
-    session_image,
     supervised,
     tidy_app,
     tiny_image,
@@ -50,17 +48,11 @@ resources: {memory: 160Mi, cpu: {limit: 500m, warning_threshold: 100m, critical_
 """
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
 @pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        made.store.start()
-        (home / "configs" / "a-shell.yml").write_text(QUICK)
-        yield made
+def app(app: App) -> App:
+    app.store.start()
+    (app.config.home / "configs" / "a-shell.yml").write_text(QUICK)
+    return app
 
 
 def start(app: App, more: str = "") -> str:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,21 +16,10 @@ from p8.app import App
 from p8.core import leftovers
 from p8.core.session_container import ContainerState
 from p8.errors import ContainerError
-from support.engine import IMAGE, client, session_image, tidy_app, until
+from support.engine import IMAGE, client, tidy_app, until
 from support.inspection import weaknesses
 
 SESSION = "20261121-093000-123456-ab12"
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        yield made
 
 
 def launched(app: App) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
 from support.repos import Repo, make_repo
-from support.terminal import Terminal
+from support.terminal import Start, Terminal, opening
 
 
 @pytest.fixture
@@ -21,18 +21,15 @@ def repo(tmp_path: Path) -> Repo:
 
 
 @pytest.fixture
-def start(home: Path, repo: Repo) -> Iterator[Callable[..., Terminal]]:
-    running: list[Terminal] = []
+def start(home: Path, repo: Repo) -> Iterator[Start]:
+    with opening(home, repo.root) as start:
 
-    def begin(*args: str, **env: str) -> Terminal:
-        one = Terminal(home, repo.root, *args, **env)
-        one.wait("›")
-        running.append(one)
-        return one
+        def begin(*args: str, **env: str) -> Terminal:
+            one = start(*args, **env)
+            one.wait("›")
+            return one
 
-    yield begin
-    for one in running:
-        one.close()
+        yield begin
 
 
 def prompt(one: Terminal, line: str, wanted: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from p8.core.sessions import SessionManager
 from p8.formats.codec import decode, encode
-from p8.model import Session
+from p8.session import Session
 from p8.store.manager import PersistenceManager
 from p8.store.sqlite import driver
 from support.timing import interleaved

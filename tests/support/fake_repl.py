@@ -16,11 +16,9 @@ def make_app(config=None, directory=None, background=True):
     delay = float(os.environ.get("FAKE_DELAY_S", "0"))
     assistant = FakeAssistant(*filter(None, [os.environ.get("FAKE_SAYS", "")]), delay_s=delay)
     other = FakeAssistant(name="other")
-    from dataclasses import replace
-
     settings = config or load_config()
-    settings = settings if settings.model else replace(settings, model="fake")
-    settings = replace(settings, container=os.environ.get("FAKE_CONTAINER", "never"))
+    settings = settings if settings.model else settings._replace(model="fake")
+    settings = settings._replace(container=os.environ.get("FAKE_CONTAINER", "never"))
     assistants = {"fake": lambda: assistant, "other": lambda: other}
     return p8.app.App(settings, directory or Path.cwd(), assistants, background)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pyte
@@ -113,3 +116,22 @@ class Terminal:
             self.process.ptyproc.terminate(force=True)
         else:
             self.process.close(force=True)
+
+
+Start = Callable[..., Terminal]
+
+
+@contextmanager
+def opening(home: Path, directory: Path, **usual: Any) -> Iterator[Start]:
+    """Open terminals as they are asked for, with words and further options of their own; close all at the end."""
+    opened: list[Terminal] = []
+
+    def start(*args: str, **more: Any) -> Terminal:
+        opened.append(Terminal(home, directory, *args, **usual, **more))
+        return opened[-1]
+
+    try:
+        yield start
+    finally:
+        for terminal in opened:
+            terminal.close()

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from p8.errors import InvalidTransition, UsageError
 from p8.model import (
     TRANSITIONS,
-    ExecutionHistory,
     IdMaker,
-    Session,
     Status,
     check_id,
     check_transition,
     title_from,
 )
+from p8.session import ExecutionHistory, Session
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -11,21 +11,7 @@ import pytest
 from p8.commands.registry import Confirm, Switched
 from p8.errors import Conflict, NotFound, UsageError
 from p8.testing import make_app
-
-
-def run(app, line: str, door: str = "repl"):
-    found, given = app.registry.find(app.registry.split(line), door)
-    args = found.parse(given, "/")
-    args.door = door
-    return found.run(app, args)
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path):
-    (tmp_path / "here").mkdir()
-    app = make_app(home, tmp_path / "here")
-    yield app
-    app.close()
+from support.door import run
 
 
 def test_a_project_from_its_making_to_the_trash_and_back(app) -> None:

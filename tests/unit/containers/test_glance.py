@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from p8.containers.docker import Address
+from p8.containers.endpoint import Address
 from p8.containers.glance import WITHIN_S, Glance, endpoint_of, glance
 
 Serve = Callable[[Callable[[str], bytes]], Address]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def test_another_image_is_said(config: Config) -> None:
     assert check(config, seen) == [
         "its container was made of p8-session:base, the next one is made of p8-session:agents"
     ]
-    mine = replace(config, container_image="mine:1")
+    mine = config._replace(container_image="mine:1")
     assert check(mine, UP._replace(images={"mine:1": OLD})) == [
         "its container was made of p8-session:base, the next one is made of mine:1, the same image"
     ]
@@ -65,20 +64,20 @@ def test_an_engine_that_is_away_is_said(config: Config) -> None:
     away = f"the container engine at {WHERE} is away"
 
     assert check(config, seen) == [f"{away}: commands run on this machine until it is back"]
-    assert check(replace(config, container="always"), seen) == [f"{away}: none can run until it is back"]
+    assert check(config._replace(container="always"), seen) == [f"{away}: none can run until it is back"]
 
 
 def test_another_engine_and_another_network_are_said(config: Config) -> None:
     seen = UP._replace(endpoint="unix:///elsewhere.sock")
 
-    assert check(replace(config, container_network="bridge"), seen) == [
+    assert check(config._replace(container_network="bridge"), seen) == [
         f"its container was on the engine at {WHERE}, the next one is on unix:///elsewhere.sock",
         "its container had no network, the next one has a network",
     ]
 
 
 def test_a_container_that_is_wanted_no_more_is_said(config: Config) -> None:
-    never = replace(config, container="never")
+    never = config._replace(container="never")
 
     assert check(never) == ["its commands ran in a container (p8-session:base); now they run on this machine"]
     assert container_check({"state": "failed", "problem": "x"}, never, UP) == []

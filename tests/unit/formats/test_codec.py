@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from p8.errors import FormatError
 from p8.formats.codec import decode, encode
-from p8.model import ExecutionHistory, Session, Status
+from p8.model import Status
+from p8.session import ExecutionHistory, Session
 
 TIMES = st.datetimes(timezones=st.just(UTC))
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))

@@ -1,0 +1,407 @@
+"""The rows and counters of one transaction of the fold: what entries do to sessions, and where each belongs.
+
+Refuses: files and locks; to drop a line. One that does not fit its stream goes to a branch or is told as damage.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from p8.model import text_of, title_from
+from p8.store.chain import Parts, line_of
+from p8.store.journal import FIELDS, Line
+from p8.store.plain import column, load, plain
+from p8.store.segments import Damage, chained
+
+GROUP = 500  #: rows of one INSERT: each call into SQLite may wait 5 ms to get the interpreter's lock back
+FEW = 8  #: fewer entries than this are not worth the columns of a run
+LARGE_BYTES = 65_536  #: a larger payload is compressed and kept out of line
+PREVIEW_CHARACTERS = 2000
+#: what an entry may set on its session's row; anything else said about a session goes to `meta`
+COLUMNS = {
+    "title": str, "title_source": str, "project": str, "project_name": str, "status": str, "ended": int,
+    "directory": str, "branch": str, "commit": str, "model": str, "pinned": bool, "archived": bool, "trashed": int,
+    "tags": list, "parent": str, "fork_seq": int,
+}  # fmt: skip
+NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
+INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
+LEASE = ("owner", "pid", "started", "boot", "host")
+WIDTH = 6  #: columns of a row
+bytes_of = struct.Struct(">Q").pack  #: of a hash, big end first
+
+
+@dataclass(slots=True)
+class Stream:
+    """Where a stream stands in the database."""
+
+    num: int
+    seq: int
+    head: int
+    titled: bool
+    exists: bool  #: has a row in `sessions`
+    contested: bool = False  #: another process wrote to it too, so that even our own lines must be looked at
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch adds to one session's counters."""
+
+    messages: int = 0
+    commands: int = 0
+    executions: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    size: int = 0
+    last: int = 0
+    title: str = ""
+
+    def use(self, usage: tuple[int, int, float]) -> None:
+        """Add tokens in, tokens out and cost."""
+        self.tokens_in += usage[0]
+        self.tokens_out += usage[1]
+        self.cost += usage[2]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one call of `Fold.run` did."""
+
+    entries: int = 0
+    damaged: list[Damage] = field(default_factory=list)
+    branched: list[str] = field(default_factory=list)  #: streams that had to be branched
+    started: list[str] = field(default_factory=list)
+    orphans: int = 0  #: files of dead processes that were folded
+
+
+class Batch:
+    """The rows and counters of one transaction."""
+
+    def __init__(self, db: Any, streams: dict[str, Stream], outcome: Outcome) -> None:
+        self._db = db
+        self._streams = streams
+        self._outcome = outcome
+        self._values: list[Any] = []  # of all rows, one after another
+        self._tallies: dict[int, Tally] = {}
+        self._touched: dict[str, Stream] = {}
+        self._runs: list[list[int]] = []
+        self.last_change = 0
+
+    def add(self, fields: list[Any], sure: bool) -> None:
+        """Take entries in, given as their fields one after another. `sure`: their chain need not be checked again."""
+        step = GROUP * FIELDS
+        for at in range(0, len(fields), step):
+            part = fields[at : at + step]
+            if len(part) < FEW * FIELDS or not self._run([part[i::FIELDS] for i in range(FIELDS)], sure):
+                self._each(zip(*[iter(part)] * FIELDS, strict=True), sure)
+
+    def _run(self, columns: list[list[Any]], sure: bool) -> bool:
+        """Take in, a column at a time, entries that simply go on with one stream; False: they must be looked at."""
+        streams, seqs, times, kinds, roles, datas, digests, _, _, usages, raws = columns
+        count, name = len(seqs), streams[0]
+        stream = self._streams.get(name)
+        if (
+            stream is None
+            or seqs != [*range(stream.seq + 1, stream.seq + 1 + count)]
+            or streams.count(name) < count
+            or "session" in kinds
+            or (not stream.titled and "user" in roles)
+            or max(map(len, datas)) > LARGE_BYTES
+        ):
+            return False
+        if not sure or stream.contested:
+            heads = [stream.head, *digests[:-1]]
+            if sure or any(chained(*pair) != digest for *pair, digest in zip(raws, heads, digests, strict=True)):
+                return False
+        texts = b"".join(datas).decode().split("\n")
+        del texts[-1]  # JSON has no newline but the one behind it
+        roles = [r if k == "message" and r.__class__ is str else "" for k, r in zip(kinds, roles, strict=True)]
+        self._insert_run(stream.num << 32 | seqs[0], times, kinds, roles, texts, digests)
+        stream.seq, stream.head = seqs[-1], digests[-1]
+        self._note_run(name, stream, seqs[0], seqs[-1])
+        tally = self._tally(stream)
+        if tally is not None:
+            tally.messages += kinds.count("message")
+            tally.commands += kinds.count("command")
+            tally.executions += kinds.count("execution")
+            tally.size += sum(map(len, datas)) - count
+            tally.last = max(tally.last, *times)
+            for usage in filter(None, usages):
+                tally.use(usage)
+        return True
+
+    def _insert_run(self, key: int, *columns: list[Any]) -> None:
+        """Write a run of rows: at once where it is a whole group, else with the others of the batch."""
+        *shown, digests = columns
+        count = len(digests)
+        if count == GROUP:
+            packed = bytearray(struct.pack(f">{count}Q", *digests))
+            self._db.execute(_insert_group(count), [key, packed, *chain.from_iterable(zip(*shown, strict=True))])
+        else:
+            hashes = map(bytearray, map(bytes_of, digests))
+            keys = range(key, key + count)
+            self._values += chain.from_iterable(zip(keys, *shown, hashes, strict=True))
+
+    def _note_run(self, name: str, stream: Stream, first: int, last: int) -> None:
+        """Remember which entries of a stream are new."""
+        runs = self._runs
+        if runs and runs[-1][0] == stream.num and runs[-1][2] + 1 == first:
+            runs[-1][2] = last
+        else:
+            runs.append([stream.num, first, last])
+            self._touched[name] = stream
+
+    def _each(self, lines: Iterable[tuple[Any, ...]], sure: bool) -> None:
+        """Take in entries one by one. The loop is the fold's own cost per entry: what is rare has its own method."""
+        values, name, stream, tally = self._values, "", None, None
+        for line in lines:
+            where, seq, time_us, kind, role, payload, digest, _segment, _end, usage, raw = line
+            if where != name or stream is None:
+                name, stream = where, self._streams.get(where) or self._open(where, line)
+                tally = self._tally(stream)
+            trusted = sure and not stream.contested
+            if seq != stream.seq + 1 or not (trusted or chained(raw or _raw(Line(*line)), stream.head) == digest):
+                settled = self._settle(Line(*line), stream)
+                if settled is None:
+                    continue
+                digest, name, stream, seq = settled
+                tally = self._tally(stream)
+            key = stream.num << 32 | seq
+            payload = payload[:-1]
+            size = len(payload)
+            text = payload.decode() if size <= LARGE_BYTES else put_large(self._db, key, payload)
+            message = kind == "message"
+            role = role if message and role.__class__ is str else ""
+            values += (key, time_us, kind, role, text, bytearray(bytes_of(digest)))
+            if seq > stream.seq:
+                stream.seq, stream.head = seq, digest
+            self._note_run(name, stream, seq, seq)
+            if kind == "session":
+                self.about(time_us, payload, name)
+                tally = self._tally(stream)
+            elif tally is not None:
+                if message:
+                    tally.messages += 1
+                    if not stream.titled and role == "user":
+                        stream.titled = True
+                        tally.title = title_from(text_of(load(payload)))
+                elif kind == "command":
+                    tally.commands += 1
+                elif kind == "execution":
+                    tally.executions += 1
+                tally.size += size
+                tally.last = max(tally.last, time_us)
+                if usage is not None:
+                    tally.use(usage)
+
+    def _tally(self, stream: Stream) -> Tally | None:
+        """Return what the batch adds to a session; None for a stream that is none."""
+        if not stream.exists:
+            return None
+        return self._tallies.setdefault(stream.num, Tally())
+
+    def _open(self, name: str, line: Any) -> Stream:
+        found = self._db.execute(
+            "SELECT t.num, t.entries, t.head, s.title <> '', s.num IS NOT NULL"
+            " FROM streams t LEFT JOIN sessions s USING (num) WHERE t.id = ?",
+            (name,),
+        ).fetchone()
+        if found is None:
+            num = self._db.execute("INSERT INTO streams (id) VALUES (?)", (name,)).lastrowid
+            stream = Stream(num, 0, 0, False, False)
+        else:
+            stream = Stream(found[0], found[1], int.from_bytes(found[2], "big"), bool(found[3]), bool(found[4]))
+            sql = "SELECT 1 FROM streams WHERE id > ? AND id < ? LIMIT 1"
+            stream.contested = self._db.execute(sql, (f"{name}~", f"{name}~~")).fetchone() is not None
+        if stream.seq == 0 and line[1] == 1 and line[3] == "session":  # a fork begins where its parent stood
+            root = load(line[5]).get("chained_to")
+            stream.head = int(root, 16) if isinstance(root, str) and len(root) == 16 else 0
+        self._streams[name] = stream
+        return stream
+
+    def _settle(self, line: Line, stream: Stream) -> tuple[int, str, Stream, int] | None:
+        """Decide about a line that is not simply the next one of its stream. None: it is there already."""
+        raw = _raw(line)
+        there = self._stored(stream, line.seq)
+        if there is not None and there == line.hash:
+            return None
+        name = f"{line.stream}~{line.segment.rsplit('-', 1)[0].rsplit('-', 1)[-1]}"
+        branch = self._streams.get(name)
+        if there is None:
+            if branch is None and self._db.execute("SELECT 1 FROM streams WHERE id = ?", (name,)).fetchone():
+                branch = self._open(name, line)
+            if branch is not None and branch.seq and chained(raw, branch.head) == line.hash:
+                return line.hash, name, branch, branch.seq + 1  # goes on where that process was put aside
+            if line.seq == stream.seq + 1:  # the bytes were changed after they were written
+                self._note_damage(line, "does not fit the hash chain")
+            elif line.seq > stream.seq:
+                self._note_damage(line, f"entries {stream.seq + 1} to {line.seq - 1} before it are missing")
+            found = line.hash if line.hash >= 0 else chained(raw, stream.head)
+            return found, line.stream, stream, line.seq
+        stream.contested = True
+        branch = branch or self._open(name, line)
+        if not branch.exists:
+            self._branch(name, branch, line)
+        held = self._db.execute(
+            "SELECT 1 FROM entries WHERE id BETWEEN ? AND ? AND hash = ?",
+            (branch.num << 32, (branch.num + 1) << 32, max(line.hash, 0).to_bytes(8, "big")),
+        ).fetchone()
+        return None if held is not None else (max(line.hash, 0), name, branch, branch.seq + 1)
+
+    def _stored(self, stream: Stream, seq: int) -> int | None:
+        key = stream.num << 32 | seq
+        for at in range(0, len(self._values), WIDTH):
+            if self._values[at] == key:
+                return int.from_bytes(self._values[at + 5], "big")
+        row = self._db.execute(
+            "SELECT hash FROM entries WHERE id = ? UNION ALL SELECT hash FROM packed WHERE id = ?", (key, key)
+        ).fetchone()
+        return int.from_bytes(row[0], "big") if row else None
+
+    def _branch(self, name: str, branch: Stream, line: Line) -> None:
+        """Make a session row for entries that another process wrote to the same session."""
+        self._db.execute(
+            "INSERT INTO sessions (num, id, title, title_source, project, project_name, status, created, last,"
+            " directory, branch, model, parent, fork_seq)"
+            " SELECT ?, ?, title || ' (written at the same time)', 'auto', project, project_name, 'abandoned', ?, ?,"
+            " directory, branch, model, id, ? FROM sessions WHERE id = ?",
+            (branch.num, name, line.time_us, line.time_us, line.seq - 1, line.stream),
+        )
+        branch.exists = branch.titled = True
+        self._outcome.branched.append(line.stream)
+
+    def about(self, time_us: int, payload: bytes, name: str) -> None:
+        """Apply what an entry says about a session: its own, or the one it names."""
+        data = load(payload)
+        about, what, values = data.get("about"), data.get("what"), data.get("set")
+        target = about if isinstance(about, str) and about else name
+        if isinstance(what, str) and what in {"started", "forked"} and target == name:
+            self._start(time_us, data, name)
+        known: dict[str, Any] = {}
+        rest: dict[str, Any] = {}
+        for key, value in values.items() if isinstance(values, dict) else ():
+            kind = COLUMNS.get(key)
+            large = isinstance(value, int) and abs(value) >> 63
+            if kind is not None and not large and (value is None or isinstance(value, kind)):
+                known[key] = column(value)
+            else:
+                rest[key] = value
+        if "title" in known and target in self._streams:
+            self._streams[target].titled = bool(known["title"])
+        self._set(target, known, rest)
+        owner = data.get("owner")
+        if data.get("lease") == "released" and isinstance(owner, str):
+            self._db.execute("DELETE FROM leases WHERE session = ? AND owner = ?", (target, owner))
+
+    def _start(self, time_us: int, data: dict[str, Any], name: str) -> None:
+        stream = self._streams[name]
+        self._db.execute(
+            "INSERT OR IGNORE INTO sessions (num, id, created, last) VALUES (?,?,?,?)",
+            (stream.num, name, time_us, time_us),
+        )
+        stream.exists = True
+        lease = data.get("lease")
+        if isinstance(lease, dict) and all(_fits(lease.get(part)) for part in LEASE):
+            self._db.execute(
+                "INSERT OR IGNORE INTO leases VALUES (:session,:owner,:pid,:started,:boot,:host,:heartbeat,1)",
+                {**lease, "session": name, "heartbeat": time_us},
+            )
+        self._outcome.started.append(name)
+
+    def _set(self, session: str, known: dict[str, Any], rest: dict[str, Any]) -> None:
+        if known:
+            names = ", ".join(f'"{name}" = ?' for name in known)
+            values = [None if v is None and n in NULLABLE else "" if v is None else v for n, v in known.items()]
+            self._db.execute(f"UPDATE sessions SET {names} WHERE id = ?", (*values, session))
+        if rest:
+            row = self._db.execute("SELECT meta FROM sessions WHERE id = ?", (session,)).fetchone()
+            if row is not None:
+                meta = load(row[0]) | rest
+                meta = {key: value for key, value in meta.items() if value is not None}
+                text = orjson.dumps(plain(meta)).decode()
+                self._db.execute("UPDATE sessions SET meta = ? WHERE id = ?", (text, session))
+
+    def damaged(self, damage: Damage) -> None:
+        """Keep bytes that are no entry, for the doctor, and say so."""
+        raw = damage.raw if damage.raw.strip(b"\0") else damage.raw[:4096]
+        self._db.execute(
+            "INSERT OR IGNORE INTO damage (found, segment, offset, raw, reason) VALUES (?,?,?,?,?)",
+            (time.time_ns() // 1000, damage.segment, damage.offset, raw, damage.reason),
+        )
+        self._outcome.damaged.append(damage)
+
+    def _note_damage(self, line: Line, reason: str) -> None:
+        self.damaged(Damage(line.segment, line.end, b"", f"{line.stream} entry {line.seq}: {reason}"))
+
+    def finish(self) -> None:
+        """Write rows, counters and the list of changes."""
+        db = self._db
+        values, at = self._values, 0
+        for group in (GROUP, 20, 1):
+            while len(values) - at >= group * WIDTH:
+                db.execute(_insert(group), values[at : at + group * WIDTH])
+                at += group * WIDTH
+        for num, tally in self._tallies.items():
+            db.execute(
+                "UPDATE sessions SET messages = messages + ?, commands = commands + ?, executions = executions + ?,"
+                " tokens_in = tokens_in + ?, tokens_out = tokens_out + ?, cost = cost + ?, bytes = bytes + ?,"
+                " last = max(last, ?), title = CASE WHEN title = '' THEN ? ELSE title END,"
+                " title_source = CASE WHEN title = '' AND ? <> '' THEN 'auto' ELSE title_source END WHERE num = ?",
+                (
+                    tally.messages, tally.commands, tally.executions, tally.tokens_in, tally.tokens_out, tally.cost,
+                    tally.size, tally.last, tally.title, tally.title, num,
+                ),
+            )  # fmt: skip
+        db.executemany(
+            "UPDATE streams SET entries = ?, head = ? WHERE num = ?",
+            [(s.seq, s.head.to_bytes(8, "big"), s.num) for s in self._touched.values()],
+        )
+        for num, first, last in self._runs:
+            self.last_change = db.execute(
+                "INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, first, last)
+            ).lastrowid
+
+
+# What is bound is text, a number or a bytearray: bytes would first be offered to every adapter, at the price of a row.
+
+
+@cache
+def _insert(rows: int) -> str:
+    return INSERT + ",".join(["(?,?,?,?,?,?)"] * rows)
+
+
+@cache
+def _insert_group(rows: int) -> str:
+    """Return how to insert rows whose keys follow each other: the first key, all hashes, then the other columns."""
+    ones = (f"(?1+{row},?{3 if row == 0 else ''},?,?,?,substr(?2,{8 * row + 1},8))" for row in range(rows))
+    return INSERT + ",".join(ones)
+
+
+def put_large(db: Any, key: int, payload: bytes) -> str:
+    """Keep a large payload compressed and out of line; return what stands for it in the row."""
+    from p8.store.pack import compress
+
+    preview: dict[str, Any] = {"$large": len(payload)}
+    for name, value in load(payload).items():
+        if isinstance(value, str):
+            preview[name] = value[:PREVIEW_CHARACTERS].encode("utf-8", "replace").decode()
+        elif isinstance(value, int | float | None) and (not isinstance(value, int) or abs(value) < 2**63):
+            preview[name] = value
+    db.execute("INSERT OR IGNORE INTO large VALUES (?,?,?)", (key, len(payload), compress(payload)))
+    return orjson.dumps(preview).decode()
+
+
+def _raw(line: Line) -> bytes:
+    return line.raw or line_of(Parts(line.stream, line.seq, line.time_us, line.kind, line.data[:-1], line.hash))
+
+
+def _fits(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and not abs(value) >> 63)
