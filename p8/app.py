@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from p8.core.handoff import Handoffs
     from p8.core.instances import InstanceManager
     from p8.core.memories import Memories
+    from p8.core.meter import Meter
     from p8.core.permissions import Permissions
     from p8.core.portfolio import Portfolio
     from p8.core.projects import Projects
@@ -222,6 +223,13 @@ class App:
         return made
 
     @cached_property
+    def meter(self) -> Meter:
+        """What containers use, as long as somebody looks."""
+        from p8.core.meter import Meter
+
+        return Meter(self.runtime)
+
+    @cached_property
     def container(self) -> SessionContainer:
         """The container under the current session."""
         from p8.core.session_container import SessionContainer, follower
@@ -310,10 +318,12 @@ class App:
     @cached_property
     def trash(self) -> Trash:
         """What was deleted, and can be removed for good."""
+        from p8.core.handoff import Notes
         from p8.core.kept import Kept
         from p8.core.trash import Trash
 
-        return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
+        also = (Kept(self.sessions).purge, Notes(self.config.home).purge)
+        return Trash(self.sessions, self.config.trash_expire_days, also)
 
     @cached_property
     def doctor(self) -> Doctor:
@@ -377,6 +387,11 @@ class App:
         other = App(self.config, directory, self._assistants, self._background)
         other.__dict__ |= {"bus": self.bus, "store": self.store, "sessions": self.sessions, "registry": self.registry}
         return other
+
+    def apart(self, directory: Path, model: str = "") -> App:
+        """Return a P8 with a session of its own over the same home, standing elsewhere; it is to be closed."""
+        config = self.config._replace(model=model) if model else self.config
+        return App(config, directory, self._assistants, self._background)
 
     def move(self, directory: Path) -> None:
         """Stand in another directory from now on."""
@@ -594,6 +609,8 @@ class App:
             self.note_place()
         if "container" in self.__dict__:
             self.container.stop()
+        if "meter" in self.__dict__:
+            self.meter.close()
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from p8.app import App
-    from p8.commands.registry import Follow, Result
+    from p8.commands.registry import Follow, Result, RunLines
     from p8.errors import P8Error
     from p8.repl.screen import Screen
 
@@ -208,9 +208,7 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Follow):
         return _follow(result.effect, screen, as_json)
     if isinstance(result.effect, RunLines):
-        from p8.repl.doing import do_alone
-
-        return do_alone(app, result.effect, screen, as_json)
+        return _done(app, result.effect, screen, as_json)
     if isinstance(result.effect, Attach | Stream | Live) and not as_json:
         from p8.repl.live import perform
 
@@ -225,6 +223,21 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
     return result.status
+
+
+def _done(app: App, effect: RunLines, screen: Screen, as_json: bool) -> int:
+    """Do lines and print what they print; return the status of the one that failed, 128 more for a signal."""
+    from p8.commands.doing import do_alone
+    from p8.repl.screen import escape
+
+    if as_json:
+        import orjson
+
+        done = do_alone(app, effect)
+        sys.stdout.write(orjson.dumps(done.to_dict(), default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        done = do_alone(app, effect, lambda text: screen.write(escape(text)), lambda views: screen.draw(*views))
+    return 128 - done.exit_code if done.exit_code < 0 else min(done.exit_code, 255)
 
 
 def _follow(effect: Follow, screen: Screen, as_json: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +34,21 @@ def do(app: App, args: Namespace) -> Result:
     if not args.action:
         return _listed(app, book)
     action = book.get(args.action)
-    words = shlex.join([args.action, *args.values])
+    named = isinstance(args.values, Mapping)  # a door that has them apart
+    given = [f"{name}={value}" for name, value in args.values.items()] if named else args.values
+    words = shlex.join([args.action, *given])
     if action.source == "project" and not args.show and not _agreed(app, book, args.yes):
         question = f"{PROJECT_FOLDER} came with this project. Trust it as it is, and run `{'; '.join(action.run)}`?"
         session = f" --session {shlex.quote(args.session)}" if args.session else ""
         return Result({"action": action.name, "lines": []}, (), Confirm(question, f"do {words} --yes{session}"))
-    values = values_of(args.values, action)
+    values = dict(args.values) if named else values_of(given, action)
     lines = action.lines(values, app.directory)
     data = {"action": action.name, "source": action.source, "lines": list(lines)}
     if args.show:
         return Result(data, tuple(Text(line) for line in lines))
     about: dict[str, Any] = {"action": action.name, "parameters": values}
     session = ""
-    if getattr(args, "door", "cli") == "cli":
+    if getattr(args, "door", "cli") != "repl":
         about["typed"] = f"/do {words}"
         session = app.store.sessions.resolve(args.session, app.project.id).id if args.session else ""
     elif args.session:

@@ -306,9 +306,7 @@ def usage_rows(instances: Sequence[Instance], samples: Any) -> tuple[tuple[str, 
 
 
 def _metered(app: App, watch: bool, order: Callable[[Instance, Any], float]) -> Result:
-    from p8.core.meter import Meter
-
-    meter, roster = Meter(app.runtime), app.instances.roster
+    meter, roster = app.meter, app.instances.roster
 
     def measure(wait_s: float) -> tuple[list[Instance], Any]:
         found = roster.all("up")
@@ -322,8 +320,7 @@ def _metered(app: App, watch: bool, order: Callable[[Instance, Any], float]) -> 
     found, samples = measure(SAMPLE_WITHIN_S)
     data = [{"id": one.id, **(samples[one.container]._asdict() if one.container in samples else {})} for one in found]
     if watch:
-        return Result(data, (), Live(draw, 1.0, meter.close))
-    meter.close()
+        return Result(data, (), Live(draw, 1.0))
     return Result(data, (Table(USAGE, usage_rows(found, samples), "No instance is up."),))
 
 

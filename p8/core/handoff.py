@@ -20,7 +20,7 @@ from p8.core.reality import place_now
 from p8.core.sessions import SessionManager
 from p8.core.turns import collect
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError
-from p8.model import Entry, GitState, Kind, from_us, text_of
+from p8.model import ID_PATTERN, Entry, GitState, Kind, from_us, text_of
 from p8.session import Session
 from p8.workspace.since import Commit, FileChange, quietly
 
@@ -79,6 +79,75 @@ class Handoff(NamedTuple):
     path: Path
     by: str  #: the assistant that wrote the summary, or ""
     facts: Facts
+
+
+class Note(NamedTuple):
+    """A handoff that was written down."""
+
+    id: str  #: SESSION-TIME, the time in hexadecimal microseconds
+    session: str
+    created_us: int
+    title: str
+    path: Path
+
+
+class Notes:
+    """
+    The handoffs of a home.
+
+    Args:
+        home: P8's home.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "states"
+
+    def all(self, session: str = "") -> list[Note]:
+        """Return those of one session, or all; newest first."""
+        found = [note for path in self._folder.glob("handoff-*.md") if (note := _note(path)) is not None]
+        return sorted((one for one in found if session in {"", one.session}), key=lambda one: -one.created_us)
+
+    def get(self, name: str) -> Note:
+        """
+        Return one by its id, its session's id (the newest), or `last`.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = [one for one in self.all() if name in {one.id, one.session, "last"}]
+        if not found:
+            raise NotFound(f"no handoff {name[:80]!r}", "p8 handoff list shows them")
+        return found[0]
+
+    def text(self, note: Note) -> str:
+        """Return what it says. Raises StoreError."""
+        try:
+            return note.path.read_text("utf-8", "backslashreplace")
+        except OSError as error:
+            raise StoreError(f"{note.path} cannot be read: {error.strerror}", "its session has it, too") from error
+
+    def purge(self, entries: Sequence[Entry]) -> list[str]:
+        """Remove those of purged sessions, given their events; return what could not be removed."""
+        left = []
+        for note in self.all():
+            if note.session in {entry.stream for entry in entries if entry.data.get("what") == "handoff"}:
+                try:
+                    note.path.unlink(missing_ok=True)
+                except OSError as error:
+                    left.append(f"{note.path.name}: {error.strerror}")
+        return left
+
+
+def _note(path: Path) -> Note | None:
+    session, _, at = path.stem.removeprefix("handoff-").rpartition("-")
+    if not ID_PATTERN.fullmatch(session) or not re.fullmatch("[0-9a-f]{1,16}", at):
+        return None
+    try:
+        with path.open("rb") as file:
+            first = file.readline(1000).decode("utf-8", "replace")
+    except OSError:
+        return None
+    return Note(f"{session}-{at}", session, int(at, 16), first.removeprefix("# Handoff: ").strip(), path)
 
 
 class Handoffs:

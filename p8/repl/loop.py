@@ -12,14 +12,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import History, ThreadedHistory
+from prompt_toolkit.history import ThreadedHistory
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
@@ -37,7 +37,7 @@ from p8.commands.registry import (
     Switched,
     Text,
 )
-from p8.errors import AssistantError, Held, P8Error, StoreError
+from p8.errors import Held, P8Error, StoreError
 from p8.events import Change
 from p8.model import Notice, SessionRow, Status
 from p8.repl.completion import ReplCompleter
@@ -46,9 +46,12 @@ from p8.repl.keys import bindings
 from p8.repl.opening import changes_since, wanted
 from p8.repl.screen import Screen, escape
 from p8.repl.status import StatusLine
+from p8.repl.typed import TypedLines
 
 if TYPE_CHECKING:
     from p8.app import App
+    from p8.assistants.base import Chunk
+    from p8.repl.post import Post
 
 PROMPT = "› "
 TAIL_ENTRIES = 8  #: of a resumed session's transcript are shown
@@ -82,30 +85,6 @@ def run(app: App, options: dict[str, Any]) -> int:
         repl.leave()
 
 
-class TypedLines(History):
-    """What Up and Ctrl-R walk: the session's lines, before them those of earlier sessions of the project."""
-
-    def __init__(self, app: App, session_id: str) -> None:
-        super().__init__()
-        self._app = app
-        self._session_id = session_id
-
-    def load_history_strings(self) -> Iterable[str]:
-        """Return lines, newest first."""
-        from p8.commands.talk import typed_in, typed_in_project
-
-        limit = self._app.config.user_shell_history
-        try:
-            mine = typed_in(self._app, self._session_id, limit) if self._session_id else []
-            earlier = typed_in_project(self._app, limit - len(mine), self._session_id) if len(mine) < limit else []
-        except P8Error:
-            return []
-        return [line for _, line, _ in reversed([*earlier, *mine])]
-
-    def store_string(self, string: str) -> None:
-        """Nothing to do: the session records it."""
-
-
 class Repl:
     """
     The REPL of one app.
@@ -125,6 +104,7 @@ class Repl:
         self._left = False
         self._draft = ""
         self._last_session = ""
+        self._post: Post | None = None
         self._prompt: PromptSession[str] = PromptSession(
             history=ThreadedHistory(TypedLines(app, "")),
             completer=ReplCompleter(app),
@@ -155,6 +135,10 @@ class Repl:
             self._offer_model()
         while not self._leaving:
             self._show_notices()
+            if self._post is not None and self._post.waits:
+                with self._told():
+                    self._post.deal(self._answer)
+                continue
             line = self._read()
             if line is None:
                 break
@@ -176,6 +160,7 @@ class Repl:
         """Do in the background what the first prompt did not wait for."""
         with contextlib.suppress(Exception):
             self.app.store.start()
+            self._take_letters()
             self.app.settle_project()
             self.app.look_after_projects()
             self.hint.refresh()
@@ -188,11 +173,21 @@ class Repl:
             if (self.app.config.home / "registry.json").exists():
                 self.app.look_after()
 
+    def _take_letters(self) -> None:
+        from p8.repl.post import Post
+
+        def keep(text: str) -> None:
+            self._draft = text
+
+        self._post = Post(self.app, self.screen, self._prompt, keep, self._interrupt)
+        self._post.open()
+
     def _read(self) -> str | None:
         """Return the next line; None when the person, or the terminal, has gone."""
         try:
             draft, self._draft = self._draft, ""
-            return self._prompt.prompt([("class:prompt", PROMPT)], default=draft)
+            before = self._post.begin if self._post is not None else None
+            return self._prompt.prompt([("class:prompt", PROMPT)], default=draft, pre_run=before)
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -206,6 +201,8 @@ class Repl:
         if self._left:
             return
         self._left = True
+        if self._post is not None:
+            self._post.close()
         session = self.app.sessions.current
         session_id = session.session_id if session is not None else self._last_session
         if session is not None and self._leaving not in {"", "quit"}:
@@ -257,7 +254,7 @@ class Repl:
         with contextlib.suppress(Exception):
             self._prompt.app.exit(exception=EOFError)
 
-    def _interrupt(self, _number: int, _frame: object) -> None:
+    def _interrupt(self, _number: int = 0, _frame: object = None) -> None:
         if self._cancel is not None:
             self._cancel.set()
 
@@ -335,7 +332,7 @@ class Repl:
         elif isinstance(effect, Switched):
             self._switched(effect)
         elif isinstance(effect, RunLines):
-            from p8.repl.doing import do_lines
+            from p8.commands.doing import do_lines
 
             do_lines(effect, self._shell, self._command)
         elif isinstance(effect, Retry):
@@ -365,17 +362,13 @@ class Repl:
         finally:
             self._cancel = None
 
-    def _answer(self) -> None:
+    def _answer(self, also: Callable[[Chunk], None] = lambda _chunk: None) -> None:
         from p8.assistants.base import Cancel
         from p8.core.turns import run_turn
         from p8.repl.answer import Answer
 
         app = self.app
-        try:
-            assistant = app.assistant
-        except AssistantError as error:
-            self.screen.error(error)
-            return
+        assistant = app.assistant
         if app.sessions.current is not None and app.sessions.current.metadata.get("model") != assistant.name:
             with self._kept():
                 app.sessions.annotate(model=assistant.name)
@@ -386,6 +379,7 @@ class Repl:
                 context=app.conversation, ask=shown.ask if self.screen.is_terminal else None,
             ):  # fmt: skip
                 shown.take(chunk)
+                also(chunk)
         self.status.tokens += shown.tokens
         if cancel.is_set():
             self.screen.line("Stopped; what came is kept. /retry asks again.", "dim")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.agents import agents_at, agents_path
+from support.agents import agents_at, agents_path, told_agent
 from support.model_server import ModelServer, model_server
 from support.recorded import entries, parts
 from support.terminal import P8, Start, opening
@@ -50,11 +49,7 @@ def real(home: Path, server: ModelServer) -> None:
 def told(home: Path, tmp_path: Path) -> Path:
     """An agent that does what it is told; returns the folder it keeps its state in."""
     state = tmp_path / "state"
-    settings(
-        home, 'model = "tester"', "[agents.tester]",
-        f'command = ["{sys.executable}", "-m", "support.acp_agent", "--load"]', "[agents.tester.env]",
-        f'AGENT_STATE = "{state}"', f'PYTHONPATH = "{Path(__file__).parents[1]}"',
-    )  # fmt: skip
+    told_agent(home, state)
     return state
 
 

