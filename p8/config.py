@@ -47,7 +47,7 @@ class Config(Record):
     snapshot_quota_mb: int = 5120  #: of a project's kept files; beyond it `p8 checkpoint prune` has something to do
     container: str = "auto"  #: a container under each session: auto (where an engine and an image are), always, never
     container_image: str = ""  #: for sessions and instances; "" means P8's own, made by `p8 image build`
-    container_network: str = "none"  #: of a session's container: none or bridge
+    container_network: str = "none"  #: of a session's container: none, or bridge for agents that reach their provider
     container_memory: str = "1Gi"  #: of a session's container at most
     container_cpus: str = "1.5"  #: processors of a session's container at most
     container_sync: str = "auto"  #: auto (projects are synchronised with engines on tcp and ssh), bind, sync

@@ -20,7 +20,7 @@ from p8.errors import AssistantError, ConfigError, ContainerError, P8Error
 
 PLACES = ("auto", "container", "host")
 LAUNCH_S = 30.0  #: for a container that is being launched, when its agent is to answer
-OFFLINE = 'without a network (container_network = "bridge" in config.toml gives the next one a network)'
+OFFLINE = 'without a network; to reach its provider it needs container_network = "bridge" in config.toml'
 LIST = 'IFS=:; for folder in $PATH; do ls "$folder" 2>/dev/null; done'
 
 

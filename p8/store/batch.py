@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any
 
 import orjson
+from xxhash import xxh3_64_intdigest as hashed
 
 from p8.model import text_of, title_from
 from p8.store.chain import Parts, line_of
 from p8.store.journal import FIELDS, Line
 from p8.store.plain import column, load, plain
-from p8.store.segments import Damage, chained
+from p8.store.segments import HEADER, Block, Damage, chained, columns
 
 GROUP = 500  #: rows of one INSERT: each call into SQLite may wait 5 ms to get the interpreter's lock back
 FEW = 8  #: fewer entries than this are not worth the columns of a run
+MANY = 100  #: fewer lines of a file than this are not worth what decodes many
 LARGE_BYTES = 65_536  #: a larger payload is compressed and kept out of line
 PREVIEW_CHARACTERS = 2000
 #: what an entry may set on its session's row; anything else said about a session goes to `meta`
@@ -75,7 +77,6 @@ class Tally:
 class Outcome:
     """What one call of `Fold.run` did."""
 
-    entries: int = 0
     damaged: list[Damage] = field(default_factory=list)
     branched: list[str] = field(default_factory=list)  #: streams that had to be branched
     started: list[str] = field(default_factory=list)
@@ -95,17 +96,39 @@ class Batch:
         self._runs: list[list[int]] = []
         self.last_change = 0
 
-    def add(self, fields: list[Any], sure: bool) -> None:
-        """Take entries in, given as their fields one after another. `sure`: their chain need not be checked again."""
+    def add(self, fields: list[Any]) -> None:
+        """Take in entries of this process, given as their fields one after another."""
         step = GROUP * FIELDS
         for at in range(0, len(fields), step):
             part = fields[at : at + step]
-            if len(part) < FEW * FIELDS or not self._run([part[i::FIELDS] for i in range(FIELDS)], sure):
-                self._each(zip(*[iter(part)] * FIELDS, strict=True), sure)
+            found = [part[i::FIELDS] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
+            if len(part) < FEW * FIELDS or not self._run(found):
+                self._each(starmap(Line, zip(*[iter(part)] * FIELDS, strict=True)))
 
-    def _run(self, columns: list[list[Any]], sure: bool) -> bool:
-        """Take in, a column at a time, entries that simply go on with one stream; False: they must be looked at."""
-        streams, seqs, times, kinds, roles, datas, digests, _, _, usages, raws = columns
+    def add_block(self, block: Block) -> None:
+        """Take in lines of a journal file."""
+        for at in range(0, len(block.lines), GROUP):
+            lines = block.lines[at : at + GROUP]
+            found = columns(lines) if len(lines) >= MANY else None
+            if found is None or not self._run(found, lines):
+                parsed = [*block.parsed(at, at + GROUP)]
+                for damage in parsed:
+                    if isinstance(damage, Damage):
+                        self.damaged(damage)
+                self._each(line for line in parsed if isinstance(line, Line))
+
+    def _run(self, found: Sequence[list[Any]], lines: list[bytes] | None = None) -> bool:
+        """
+        Take in, a column at a time, entries that simply go on with one stream.
+
+        Args:
+            found: streams, numbers, times, kinds, roles, data, hashes and usages.
+            lines: the journal's lines, where their chain is to be checked.
+
+        Returns:
+            whether they were; else each must be looked at.
+        """
+        streams, seqs, times, kinds, roles, datas, digests, usages = found
         count, name = len(seqs), streams[0]
         stream = self._streams.get(name)
         if (
@@ -117,10 +140,12 @@ class Batch:
             or max(map(len, datas)) > LARGE_BYTES
         ):
             return False
-        if not sure or stream.contested:
+        if lines is not None:
             heads = [stream.head, *digests[:-1]]
-            if sure or any(chained(*pair) != digest for *pair, digest in zip(raws, heads, digests, strict=True)):
+            if digests != [hashed(b"{%b\n" % line[HEADER:], head) for line, head in zip(lines, heads, strict=True)]:
                 return False
+        elif stream.contested:
+            return False
         texts = b"".join(datas).decode().split("\n")
         del texts[-1]  # JSON has no newline but the one behind it
         roles = [r if k == "message" and r.__class__ is str else "" for k, r in zip(kinds, roles, strict=True)]
@@ -159,7 +184,7 @@ class Batch:
             runs.append([stream.num, first, last])
             self._touched[name] = stream
 
-    def _each(self, lines: Iterable[tuple[Any, ...]], sure: bool) -> None:
+    def _each(self, lines: Iterable[Line]) -> None:
         """Take in entries one by one. The loop is the fold's own cost per entry: what is rare has its own method."""
         values, name, stream, tally = self._values, "", None, None
         for line in lines:
@@ -167,9 +192,9 @@ class Batch:
             if where != name or stream is None:
                 name, stream = where, self._streams.get(where) or self._open(where, line)
                 tally = self._tally(stream)
-            trusted = sure and not stream.contested
-            if seq != stream.seq + 1 or not (trusted or chained(raw or _raw(Line(*line)), stream.head) == digest):
-                settled = self._settle(Line(*line), stream)
+            trusted = not raw and not stream.contested
+            if seq != stream.seq + 1 or not (trusted or chained(_raw(line), stream.head) == digest):
+                settled = self._settle(line, stream)
                 if settled is None:
                     continue
                 digest, name, stream, seq = settled

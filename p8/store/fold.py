@@ -11,14 +11,14 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from p8.store.batch import Batch, Outcome, Stream
-from p8.store.journal import FIELDS, Journal, Line
-from p8.store.segments import Damage, is_orphan, read_segment, segments
+from p8.store.journal import FIELDS, Journal
+from p8.store.segments import Block, Damage, is_orphan, read_blocks, segments
 
 BATCH_ROWS = 2000
 FLOOD_ROWS = 32_000  #: of one transaction when entries come faster than they are folded
@@ -127,7 +127,7 @@ class Fold:
                 start = self._folded.get(path.name, 0)
                 orphan = not mine and is_orphan(path)
                 if size > start:
-                    self._fold_lines(read_segment(path, start, orphan, size), outcome)
+                    self._fold_lines(read_blocks(path, start, orphan, size), outcome)
                 if orphan and _size(path) == size:
                     self._drop_orphan(path, size, outcome)
 
@@ -175,39 +175,38 @@ class Fold:
             rows = zip(*[iter(lines)] * FIELDS, strict=True)
             lines = [*chain.from_iterable(row for row in rows if row[8] > folded.get(row[7], 0))]
         if lines:
-            self._commit([lines], True, outcome)
+            self._commit([lines], outcome)
 
-    def _fold_lines(self, lines: Iterator[Line | Damage], outcome: Outcome) -> None:
-        rows = size = 0
-        run: list[Any] = []
-        batch: list[list[Any] | Damage] = [run]
-        for line in lines:
-            if isinstance(line, Damage):
-                run = []
-                batch += line, run
-            else:
-                run += line
-            rows += 1
-            size += len(line.raw)
-            if rows == FLOOD_ROWS or size > FLOOD_BYTES:
-                self._commit(batch, False, outcome)
-                rows, size, run = 0, 0, []
-                batch = [run]
-        if rows:
-            self._commit(batch, False, outcome)
+    def _fold_lines(self, blocks: Iterable[Block | Damage], outcome: Outcome) -> None:
+        batch: list[Block | Damage] = []
+        size = 0
+        for block in blocks:
+            batch.append(block)
+            size += len(block.raw) if isinstance(block, Damage) else block.end - block.begin
+            if size > FLOOD_BYTES:
+                self._commit(batch, outcome)
+                batch, size = [], 0
+        if batch:
+            self._commit(batch, outcome)
 
-    def _commit(self, batch: list[list[Any] | Damage], sure: bool, outcome: Outcome) -> None:
-        """Fold fields of entries, and what is none, in one transaction. `sure`: this process made them."""
+    def _commit(self, batch: Sequence[list[Any] | Block | Damage], outcome: Outcome) -> None:
+        """Fold, in one transaction, fields of entries of this process, lines of files, and what is none."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             work = Batch(self._db, self._streams, outcome)
+            ends: dict[str, int] = {}
             for part in batch:
                 if isinstance(part, Damage):
                     work.damaged(part)
+                    ends[part.segment] = part.offset + len(part.raw) + 1
+                elif isinstance(part, Block):
+                    work.add_block(part)
+                    ends[part.segment] = part.end
                 else:
-                    work.add(part, sure)
+                    work.add(part)
+                    ends.update(zip(part[7::FIELDS], part[8::FIELDS], strict=True))
             work.finish()
-            self._advance(batch)
+            self._advance(ends)
             self._db.execute("COMMIT")
         except BaseException:
             self._streams.clear()
@@ -216,15 +215,8 @@ class Fold:
             self._last_change = -1
             raise
         self._last_change = work.last_change or self._last_change
-        outcome.entries += sum(1 if isinstance(part, Damage) else len(part) // FIELDS for part in batch)
 
-    def _advance(self, batch: list[list[Any] | Damage]) -> None:
-        ends: dict[str, int] = {}
-        for part in batch:
-            if isinstance(part, Damage):
-                ends[part.segment] = part.offset + len(part.raw) + 1
-            else:
-                ends.update(zip(part[7::FIELDS], part[8::FIELDS], strict=True))
+    def _advance(self, ends: dict[str, int]) -> None:
         self._folded.update(ends)
         self._db.executemany(
             "INSERT INTO journals VALUES (?,?) ON CONFLICT DO UPDATE SET folded=excluded.folded", list(ends.items())

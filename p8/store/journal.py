@@ -39,7 +39,7 @@ STREAM_PATTERN = re.compile(r"[~a-zA-Z0-9._-]{1,120}")
 
 
 class Line(NamedTuple):
-    """One entry on its way into the database; the journal hands over the same fields, one after another in a list."""
+    """One entry on its way into the database."""
 
     stream: str
     seq: int
@@ -51,10 +51,10 @@ class Line(NamedTuple):
     segment: str  #: name of the journal file
     end: int  #: offset behind the line in that file
     usage: tuple[int, int, float] | None  #: tokens in, tokens out, cost
-    raw: bytes  #: the whole line; empty where it comes from memory
+    raw: bytes = b""  #: the whole line; empty where this process made it, so that it need not be checked
 
 
-FIELDS = len(Line._fields)
+FIELDS = 10  #: the journal hands over the fields before the last, of one entry after another, in one list
 
 
 @dataclass(slots=True)
@@ -204,7 +204,7 @@ class Journal:
                 chain.seq = seq
                 chain.head = digest
                 role, text = data.get("role"), payload + b"\n"  # a copy: behind its own, `dumps` leaves kilobytes free
-                self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage, b""))
+                self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage))
                 if not turn.hungry:
                     return seq, at
                 trouble = _FINE
@@ -280,7 +280,7 @@ class Journal:
         end = segment.size = segment.size + written
         chain.seq, chain.head = seq, digest
         role, text, usage = data.get("role"), payload + b"\n", usage_of(data)
-        self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage, b""))
+        self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage))
         self._odd = bool(self._unwritten)
         return seq
 
@@ -476,8 +476,8 @@ class Journal:
                 self._gap, self._note = False, pending.extend
                 if self._segment is not None:
                     self._segment.taken = self._segment.size
-        elif lines and self._segment is not None and self._segment.name == lines[7 - FIELDS]:
-            self._segment.taken = lines[8 - FIELDS]
+        elif lines and self._segment is not None and self._segment.name == lines[-3]:
+            self._segment.taken = lines[-2]
         return lines, gap
 
     def give_back(self) -> None:

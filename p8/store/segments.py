@@ -10,8 +10,9 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from xxhash import xxh3_64_intdigest
@@ -52,6 +53,24 @@ def is_orphan(path: Path) -> bool:
     return True
 
 
+class Block(NamedTuple):
+    """Lines of a journal file, one after another."""
+
+    segment: str
+    begin: int  #: offset of the first
+    end: int  #: offset behind the last
+    lines: list[bytes]  #: without their newlines
+
+    def parsed(self, at: int = 0, upto: int | None = None) -> Iterator[Line | Damage]:
+        """Yield what the lines from number `at` up to `upto` are."""
+        begin = self.begin + sum(map(len, self.lines[:at])) + at
+        for line in self.lines[at:upto]:
+            end = min(begin + len(line) + 1, self.end)
+            if line:
+                yield parse(line, self.segment, begin, end)
+            begin = end
+
+
 def read_segment(path: Path, start: int, orphan: bool, limit: int | None = None) -> Iterator[Line | Damage]:
     """
     Yield what stands in a journal file from offset `start` on.
@@ -62,6 +81,15 @@ def read_segment(path: Path, start: int, orphan: bool, limit: int | None = None)
         orphan: the writer is gone, so a last line without an end is damage; else it is still being written.
         limit: offset to stop at, at the latest.
     """
+    for block in read_blocks(path, start, orphan, limit):
+        if isinstance(block, Damage):
+            yield block
+        else:
+            yield from block.parsed()
+
+
+def read_blocks(path: Path, start: int, orphan: bool, limit: int | None = None) -> Iterator[Block | Damage]:
+    """Do as `read_segment`, many lines at a time."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(start)
         at, rest = start, b""
@@ -69,18 +97,19 @@ def read_segment(path: Path, start: int, orphan: bool, limit: int | None = None)
             block = file.read(READ_BYTES)
             lines = (rest + block).split(b"\n")
             rest = lines.pop()
-            for line in lines:
-                begin, at = at, at + len(line) + 1
-                if limit is not None and at > limit:
-                    return
-                if line:
-                    yield parse(line, path.name, begin, at)
+            begin, at = at, at + sum(map(len, lines)) + len(lines)
+            ended = limit is not None and at >= limit
+            while limit is not None and at > limit and lines:
+                at -= len(lines.pop()) + 1
+            if lines:
+                yield Block(path.name, begin, at, lines)
+            if ended:
+                return
             if not block:
                 break
         if rest and orphan:
-            last = parse(rest, path.name, at, at + len(rest))
-            if isinstance(last, Line):  # whole but for its end
-                yield last
+            if isinstance(parse(rest, path.name, at, at + len(rest)), Line):  # whole but for its end
+                yield Block(path.name, at, at + len(rest), [rest])
                 return
             yield Damage(path.name, at, rest, "torn: the process died, or the disk was full, while writing it")
 
@@ -105,6 +134,42 @@ def parse(line: bytes, segment: str, begin: int, end: int) -> Line | Damage:
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         zeros = not line.strip(b"\0")
         return Damage(segment, begin, line, "zeros where an entry was" if zeros else "not an entry")
+
+
+@cache
+def _decoder() -> Any:
+    """Return what decodes lines to what the fold needs of them, at a third of the time that whole entries take."""
+    import msgspec
+
+    fields = [("role", Any, ""), ("tokens_in", Any, None), ("tokens_out", Any, None), ("cost", Any, None)]
+    data = msgspec.defstruct("Data", fields, gc=False)
+    row = msgspec.defstruct("Row", [("h", str), ("s", str), ("q", int), ("t", int), ("k", str), ("d", data)], gc=False)
+    return msgspec.json.Decoder(row).decode_lines
+
+
+def columns(lines: list[bytes]) -> tuple[list[Any], ...] | None:
+    """
+    Return stream, number, time, kind, role, data, hash and usage of many lines, each as a list.
+
+    Nothing is checked here but the shape: only what has the right hash may be used. None: `parse` must look at each.
+    """
+    try:
+        rows = _decoder()(b"\n".join(lines))
+        digests = [int(row.h, 16) for row in rows]
+        datas = [line[line.index(DATA, HEADER) + 5 : -1] + b"\n" for line in lines]
+    except ValueError:  # and what msgspec raises is one
+        return None
+    if len(rows) != len(lines):
+        return None
+    used = [
+        None if d.tokens_out is None and d.tokens_in is None and d.cost is None
+        else usage_of({"tokens_in": d.tokens_in, "tokens_out": d.tokens_out, "cost": d.cost})
+        for d in (row.d for row in rows)
+    ]  # fmt: skip
+    return (
+        [row.s for row in rows], [row.q for row in rows], [row.t for row in rows], [row.k for row in rows],
+        [row.d.role for row in rows], datas, digests, used,
+    )  # fmt: skip
 
 
 def payload_of(raw: bytes) -> bytes:

@@ -83,7 +83,9 @@ def test_it_is_launched_for_an_agent_and_a_fresh_one_is_another_place(app: App) 
     assert first is not None
     assert places.now("sh") == first == places.settled("sh")
     assert first.cwd == str(app.directory)
-    assert 'without a network (container_network = "bridge"' in first.about
+    assert first.about.endswith(
+        'without a network; to reach its provider it needs container_network = "bridge" in config.toml'
+    )
     app.container.stop()
     second = places.settled("sh")
 

@@ -13,7 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,20 @@ def rc(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture
+def terminal(home: Path) -> Iterator[Callable[..., Terminal]]:
+    """Opens terminals, and closes them before the home is tidied up: a REPL would make good what is removed."""
+    opened: list[Terminal] = []
+
+    def begin(*words: Any, **more: Any) -> Terminal:
+        opened.append(Terminal(home, *words, **more))
+        return opened[-1]
+
+    yield begin
+    for one in opened:
+        one.close()
+
+
 def said(rc: Path, folder: Path, line: str, status: int = 0) -> str:
     """Run a line in a shell with the short forms; return what it prints."""
     env = {**os.environ, "PYTHONPATH": str(TREE)}
@@ -136,8 +150,8 @@ def registry(home: Path) -> dict[str, Any]:
     return dict(json.loads((home / "registry.json").read_text())["instances"])
 
 
-def test_three_projects_as_step_3_has_them(rc: Path, work: Path, home: Path) -> None:
-    shell = Terminal(home, work, program=["bash", "--noprofile", "--rcfile", str(rc), "-i"], PYTHONPATH=str(TREE))
+def test_three_projects_as_step_3_has_them(rc: Path, work: Path, home: Path, terminal: Callable[..., Terminal]) -> None:
+    shell = terminal(work, program=["bash", "--noprofile", "--rcfile", str(rc), "-i"], PYTHONPATH=str(TREE))
     shell.wait("$")
     for name, mode in (("a", "gemini"), ("b", "gemini"), ("c", "claude")):
         shell.line(f"cd {work}/project-{name} && clear; {mode}", f"attached to project-{name}-{mode}")
@@ -171,7 +185,6 @@ def test_three_projects_as_step_3_has_them(rc: Path, work: Path, home: Path) -> 
     shell.line("clear; ai-stop-all", "project-c-claude is stopped")
     shell.line("exit")
     shell.end()
-    shell.close()
 
     assert {one["status"] for one in registry(home).values()} == {"stopped"}
     assert client().containers.list(all=True, filters={"label": f"p8.installation={installation_of(home)}"}) == []
@@ -264,12 +277,14 @@ def overloaded(home: Path, container: str, over: Any) -> Iterator[Sample]:
         runtime.close()
 
 
-def test_a_burner_and_a_hog_are_told_of_in_the_repl_and_the_log(rc: Path, work: Path, home: Path) -> None:
+def test_a_burner_and_a_hog_are_told_of_in_the_repl_and_the_log(
+    rc: Path, work: Path, home: Path, terminal: Callable[..., Terminal]
+) -> None:
     (home / "configs").mkdir()
     # Of processors that others want too it may get little: a tenth of one is much here.
     low = "resources: {cpu: {limit: 500m, warning_threshold: 100m, critical_threshold: 480m}}\n"
     (home / "configs" / "project-a-shell.yml").write_text(low)
-    one = Terminal(home, work / "project-a", columns=120)
+    one = terminal(work / "project-a", columns=120)
     one.wait("›")
     one.line("/instance start . shell", "project-a-shell is up")
     container = client().containers.get(registry(home)["project-a-shell"]["container_id"])
@@ -292,7 +307,6 @@ def test_a_burner_and_a_hog_are_told_of_in_the_repl_and_the_log(rc: Path, work: 
     one.line("still here", "You said: still here")
     one.line("/quit", "Saved")
     one.end()
-    one.close()
 
     events = json.loads(said(rc, work, "ai-session events --alerts --json"))
     told = [(event["level"], event["metadata"]["alert"]) for event in events if not event["metadata"].get("over")]

@@ -310,7 +310,8 @@ def test_the_repl_runs_commands_on_the_hosts_files_elsewhere(home: Path, tmp_pat
     one = Terminal(home, directory, FAKE_CONTAINER="auto", DOCKER_HOST=second.address)
     try:
         one.wait("›")
-        one.line("!cat file; hostname | cut -c1-3; echo from there > made", "on the host")
+        one.line("!cat file; hostname | cut -c1-3; echo from there > made")
+        one.wait("on the host", 90)
         one.wait("p8-")
         one.wait("⬢ container in sync")
         assert "━" in one.raw

@@ -25,7 +25,7 @@ CLOSELY = 4
 SERVED = Path(__file__).with_name("served.py")
 SETTINGS = """\
 instance: {{workspace: /app/project}}
-command: ["python3", "/app/project/served.py"]
+command: ["python3", "-I", "-S", "/app/project/served.py"]
 health: {{check_interval: {interval}, timeout: 1s, max_retries: 2, retry_delay: 200ms, stable: 3s{more}}}
 resources: {{memory: 160Mi}}
 networking: {{network: {network}}}
@@ -33,7 +33,7 @@ image: {image}
 """
 #: ends the program for want of memory: it is offered to the kernel first, and another one beside it asks for too much
 HOG = (
-    "for p in $(pgrep -xf 'python3 /app/project/served.py'); do echo 1000 > /proc/$p/oom_score_adj; done;"
+    "for p in $(pgrep -xf 'python3 -I -S /app/project/served.py'); do echo 1000 > /proc/$p/oom_score_adj; done;"
     " exec python3 -c 'x = bytearray(400 << 20)'"
 )
 

@@ -4,63 +4,52 @@ Answers on AI_PORT where it has one, and on AI_SOCKET_PATH, with its instance's 
 health command sees by `/tmp/sick`. Restarted, it is well.
 """
 
-import contextlib
-import http.server
 import os
-import pathlib
 import signal
-import socketserver
-import sys
+import socket
 import threading
 
-SICK = pathlib.Path("/tmp/sick")
+SICK = "/tmp/sick"
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
-    timeout = 5
+def talk(connection, listening):
+    with connection:
+        connection.settimeout(5)
+        try:
+            path = ([*connection.recv(4096).split(), b"", b""])[1]
+            if path == b"/close":
+                listening.shutdown(socket.SHUT_RDWR)
+                listening.close()
+                return
+            if path == b"/sick":
+                os.close(os.open(SICK, os.O_CREAT))
+            status, body = 503 if os.path.exists(SICK) else 200, os.environ["AI_INSTANCE_ID"]
+            connection.sendall(f"HTTP/1.0 {status} X\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        except OSError:
+            pass  # it has gone away
 
-    def do_GET(self):
-        if self.path == "/close":
-            self.server.socket.close()
+
+def serve(listening):
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:  # its socket was closed
             return
-        if self.path == "/sick":
-            SICK.touch()
-        body = os.environ["AI_INSTANCE_ID"].encode()
-        self.send_response(503 if SICK.exists() else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def address_string(self):
-        return "-"
-
-    def log_message(self, *_words):
-        pass
-
-
-class OnPort(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-
-class OnSocket(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-
-
-def serve(server):
-    with contextlib.suppress(OSError, ValueError):  # its socket was closed
-        server.serve_forever(0.2)
+        threading.Thread(target=talk, args=(connection, listening), daemon=True).start()
 
 
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path = os.environ["AI_SOCKET_PATH"]
-    with contextlib.suppress(FileNotFoundError):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    path, port = os.environ["AI_SOCKET_PATH"], os.environ.get("AI_PORT")
+    if os.path.exists(path):
         os.unlink(path)
-    servers = [OnSocket(path, Answer)]
-    if os.environ.get("AI_PORT"):
-        servers.append(OnPort(("", int(os.environ["AI_PORT"])), Answer))
-    for server in servers:
-        threading.Thread(target=serve, args=(server,), daemon=True).start()
+    servers = [(socket.AF_UNIX, path), *([(socket.AF_INET, ("", int(port)))] if port else [])]
+    for family, address in servers:
+        one = socket.socket(family)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(address)
+        one.listen(64)
+        threading.Thread(target=serve, args=(one,), daemon=True).start()
     threading.Event().wait()
 
 

@@ -28,7 +28,7 @@ VENDORS = {
     "prompt_toolkit": "p8.repl", "rich": "p8.repl", "pysqlite3": ("p8.store", "p8.formats.database_process"),
     "sqlite3": ("p8.store", "p8.formats.database_process"), "sqlite_utils": "p8.store",
     "zstandard": ("p8.store", "p8.formats"), "xxhash": "p8.store", "git": "p8.workspace", "llm": "p8.assistants",
-    "xllamacpp": "p8.assistants", "msgspec": "p8.formats", "acp": ("p8.assistants", "p8.server"),
+    "xllamacpp": "p8.assistants", "msgspec": ("p8.formats", "p8.store"), "acp": ("p8.assistants", "p8.server"),
     "pydantic": ("p8.assistants", "p8.server"), "starlette": "p8.server", "uvicorn": "p8.server", "mcp": "p8.server",
     "websockets": "p8.server",
     "docker": "p8.containers", "watchfiles": "p8.containers", "yaml": "p8.containers",

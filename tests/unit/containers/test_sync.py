@@ -36,7 +36,8 @@ def test_new_files_get_the_mode_and_old_ones_keep_theirs(tmp_path: Path, mode: i
     staged.mkdir(parents=True)
     for name in ("1", "2"):
         (staged / name).write_text(name)
-    (tmp_path / "old").touch(0o640)
+    (tmp_path / "old").touch()
+    (tmp_path / "old").chmod(0o640)
     seen = sync_agent.signature(str(tmp_path / "old"))
     steps = [["file", "new", None, "1", True], ["file", "old", seen, "2", False], ["file", "gone", ["x"], "2", False]]
 
