@@ -300,7 +300,7 @@ def check_mounts(mounts: Sequence[Mount], own: Path, home: Path, sockets: Sequen
 
     Args:
         mounts: what is to be mounted.
-        own: P8's home; only what lies in its `states`, `sockets` and `projects` may be mounted from it.
+        own: P8's home; only what lies in its `states`, `sockets` and `workspaces` may be mounted from it.
         home: the person's home directory.
         sockets: the engine's.
 
@@ -328,4 +328,4 @@ def check_mounts(mounts: Sequence[Mount], own: Path, home: Path, sockets: Sequen
 
 
 def _in_own(source: Path, own: Path) -> bool:
-    return any(own / name in source.parents for name in ("states", "sockets", "projects"))
+    return any(own / name in source.parents for name in ("states", "sockets", "workspaces"))

@@ -146,6 +146,36 @@ def test_commands_run_inside_as_the_person_and_leaving_takes_it_away(start: Star
     assert checkpoint["container"]["image_id"] == first.attrs["Image"][7:19]
 
 
+def test_a_hosted_project_is_left_and_come_back_to(home: Path) -> None:
+    """Row J6: leaving stops the container and snapshots hot memories; coming back makes a fresh one, same files."""
+    app = App(Config(home=home), home)
+    made = app.portfolio.create("hosted").project
+    app.close()
+    if os.getuid() == 0:
+        os.chown(made.root, 1000, 1000)
+    one = Terminal(home, Path(made.root), columns=140, FAKE_CONTAINER="auto")
+    one.wait("›")
+    one.line("!echo kept > file; echo $((40+2))", "42")
+    one.wait("⬢ container")
+    (first,) = containers(home)
+    one.line("/remember the build needs tabs", "recalled three times it becomes a file")
+    left(one)
+    assert states(home) == []
+    hot = Path(made.workspace) / ".memories" / "hot"
+    assert "the build needs tabs" in "".join(file.read_text() for file in hot.iterdir())
+
+    two = Terminal(home, Path(made.root), "-c", columns=140, FAKE_CONTAINER="auto")
+    two.wait("›")
+    two.line("/recall", "the build needs tabs")
+    two.line("!cat file; echo $((40+3))", "43")
+    assert "kept\n43" in two.text
+    (second,) = containers(home)
+    assert second.id != first.id
+    left(two)
+    for terminal in (one, two):
+        terminal.close()
+
+
 @pytest.mark.parametrize("how", ["running", "paused"])
 def test_kill_9_leaves_nothing_after_the_next_start(start: Start, home: Path, how: str) -> None:
     one = start()
