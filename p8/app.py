@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
     from p8.core.suggest import Suggestions
-    from p8.core.supervisor import Supervisor
     from p8.core.transfer import Transfer
     from p8.core.trash import Trash
     from p8.core.ui import UiState
     from p8.session import Session
+    from p8.upkeep import Upkeep
 
 
 class App:
@@ -79,12 +79,8 @@ class App:
         self._assistant: Assistant | None = None
         self._lock = threading.Lock()
         self._project: Project | None = None
-        self._loading: threading.Thread | None = None
         self._noted: tuple[str, Path, GitState, dict[str, Any]] | None = None
-        self._supervisor: Supervisor | None = None
-        self._again: threading.Timer | None = None
         self._book: Book | None = None
-        self._closed = False
         self._pulse: Pulse | None = None
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
@@ -106,6 +102,13 @@ class App:
             from p8.core.log import notes_down
 
             notes_down(self.store)(change)
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        """What is done beside the conversation."""
+        from p8.upkeep import Upkeep
+
+        return Upkeep(self)
 
     @cached_property
     def sessions(self) -> SessionManager:
@@ -269,14 +272,6 @@ class App:
         made = SessionContainer(self.config, lambda: self.runtime, tell=tell)
         self.bus.subscribe(follower(made))
         return made
-
-    def sweep_containers(self) -> None:
-        """Remove containers that a process which died has left. Takes its time; never raises."""
-        from p8.core import leftovers
-
-        if leftovers.is_any(self.config.home):
-            with contextlib.suppress(P8Error):
-                leftovers.sweep(self.runtime, self.config.home)
 
     def container_facts(self) -> dict[str, Any]:
         """Return what is known of the container under the current session; nothing where none was asked for."""
@@ -474,19 +469,6 @@ class App:
                 self._noted = noted
                 reality.note_place(self.sessions, *noted[1:])
 
-    def look_after(self) -> None:
-        """Look after this project's instances in the background, where there are any and no process does so for all."""
-        if self._supervisor is not None or not self._own_instances():
-            return
-        from p8.core.supervisor import Supervisor
-
-        self._supervisor = Supervisor(self.instances, self._own_instances)
-        threading.Thread(target=self._supervisor.run, name="p8-supervisor", daemon=True).start()
-
-    def _own_instances(self) -> set[str]:
-        places = {str(self.directory), self.project.root}
-        return {one.id for one in self.instances.roster.all() if str(one.project_path) in places}
-
     def settle_project(self) -> None:
         """Work out the project and say so of the current session, if it does not know it yet."""
         project = self.project
@@ -503,69 +485,19 @@ class App:
         if current is not None or self.config.home.is_dir():
             note_error(self.store, error, current.session_id if current is not None else "")
 
-    def look_after_projects(self) -> None:
-        """Note that the project is in use, and clean up what is due; again and again, for as long as this app lives."""
-        with contextlib.suppress(P8Error):
-            self.portfolio.touch(self.project.id)
-            self.cleanup.look(self.project.id)
-        if self.config.project_cleanup and not self._closed:
-            self._again = threading.Timer(max(self.config.project_cleanup_every_s, 60.0), self.look_after_projects)
-            self._again.daemon = True
-            self._again.start()
-
     # turns
 
     def conversation(self) -> list[dict[str, Any]]:
-        """
-        Return what the assistant is sent: the conversation with what is remembered, as far as it fits the model.
+        """Return what the assistant is sent (see `turning.conversation`)."""
+        from p8.turning import conversation
 
-        Before anything is left out for the first time, and when much more is, a handoff is written and goes along.
-        """
-        from p8.core.turns import conversation_for
-        from p8.core.window import compose
-
-        session, planner = self.sessions.current, self.planner
-        spoken = conversation_for(self.sessions)
-        query = next((str(m["content"]) for m in reversed(spoken) if m["role"] == "user"), "")
-
-        def remembered(budget: int) -> str:
-            try:
-                return self.memories.context(budget, planner.count_soon, query)
-            except P8Error:
-                return ""
-
-        where = f"`p8 session show {session.session_id}` shows them" if session is not None else ""
-        sent = compose(spoken, planner.window, planner.count, memories=remembered, note=self._handoff_note,
-                       first=planner.first_message, where=where)  # fmt: skip
-        with contextlib.suppress(P8Error):  # counting must not cost an answer
-            planner.sending(sent.messages, sent.memories)
-        return sent.messages
-
-    def _handoff_note(self) -> str:
-        with contextlib.suppress(P8Error):
-            return self.planner.note(lambda: self.handoff.write("compaction").text)
-        return ""
+        return conversation(self)
 
     def after_turn(self) -> list[Checkpoint]:
-        """
-        Count what a turn cost, and make the checkpoints whose time has come; an emergency writes a handoff too.
+        """Count what a turn cost; return the checkpoints whose time has come. Raises StoreError (`turning.settle`)."""
+        from p8.turning import settle
 
-        A vocabulary that is not loaded yet is loaded meanwhile, and nobody waits for it.
-
-        Raises:
-            StoreError: the disk or the database refuses; the next turn tries again.
-        """
-        if not self.planner.ready:  # the next turn counts this one too
-            if self._loading is None:
-                self._loading = threading.Thread(target=lambda: self.planner.tokens, daemon=True)
-                self._loading.start()
-            self.say_metrics("turn")
-            return []
-        made = self.planner.after_turn()
-        if any(checkpoint.data.get("trigger") == "emergency" for checkpoint in made):
-            self.handoff.write("emergency")
-        self.say_metrics("turn")
-        return made
+        return settle(self)
 
     # models
 
@@ -621,15 +553,12 @@ class App:
 
     def close(self) -> None:
         """Pause the current session, save, let go of everything. Safe to call twice."""
-        self._closed = True
-        if self._again is not None:
-            self._again.cancel()
+        if "upkeep" in self.__dict__:
+            self.upkeep.close()
         if self._assistant is not None:
             self._assistant.close()
         if "memories" in self.__dict__:
             self.memories.close()
-        if self._supervisor is not None:
-            self._supervisor.stop()
         if "sessions" in self.__dict__:
             self.note_place()
         if "container" in self.__dict__:

@@ -173,16 +173,16 @@ class Repl:
             self.app.store.start()
             self._take_letters()
             self.app.settle_project()
-            self.app.look_after_projects()
+            self.app.upkeep.projects()
             self.hint.refresh()
             self.app.files.look_after(self.app.config.snapshot_quota_mb << 20)
         with contextlib.suppress(Exception):
-            self.app.sweep_containers()
+            self.app.upkeep.containers()
         with contextlib.suppress(Exception):
             if self.screen.color:
                 import rich.markdown  # noqa: F401
             if (self.app.config.home / "registry.json").exists():
-                self.app.look_after()
+                self.app.upkeep.instances()
 
     def _take_letters(self) -> None:
         from p8.repl.post import Post

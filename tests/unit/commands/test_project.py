@@ -96,7 +96,7 @@ def test_switched_on_it_warns_in_the_repl(home: Path, tmp_path: Path) -> None:
     app = make_app(home, tmp_path, project_cleanup=True)
     project = app.portfolio.create("old").project.id
     app.store.projects.update(project, lambda row: {**row, "last": row["last"] - 29 * 86_400_000_000})
-    app.look_after_projects()
+    app.upkeep.projects()
     assert [n.text for n in app.store.notices() if "about to go" in n.text]
     assert run(app, "project cleanup").data == []
     app.close()
