@@ -124,7 +124,9 @@ class Keeper:
             if not busy and not everything and now - beaten < HEARTBEAT_S:
                 pause = EVERY_S if self._idle_work() else EVERY_S * 4
                 continue
-            done = self._step(everything, BUSY_BACKGROUND_S, BUSY_BACKGROUND_S, whole=False)
+            done = self._step(
+                everything, BUSY_BACKGROUND_S, BUSY_BACKGROUND_S, lambda: bool(self._drains) or self._stop
+            )
             if done and everything:
                 looked = now
                 self._tell_ready()
@@ -197,7 +199,7 @@ class Keeper:
         finally:
             self._work.release()
 
-    def _step(self, everything: bool, wait_s: float, busy_s: float, whole: bool = True) -> bool:
+    def _step(self, everything: bool, wait_s: float, busy_s: float, enough: Callable[[], bool] = lambda: False) -> bool:
         with self._working(wait_s, busy_s) as db:
             if db is None or self._fold is None:
                 return False
@@ -205,7 +207,7 @@ class Keeper:
             try:
                 if migrations.version_of(db) != migrations.STEPS[-1][0]:
                     self._migrate(db)
-                outcome = self._fold.run(everything, whole)
+                outcome = self._fold.run(everything, enough)
             except (driver.Error, StoreError, OSError) as error:
                 self._trouble(error)
                 return False
