@@ -55,7 +55,7 @@ class Config(Record):
     engine: str = ""  #: address of the container engine; DOCKER_HOST, else what the docker program uses
     engine_context: str = ""  #: docker's context; DOCKER_CONTEXT
     engine_certificates: str = ""  #: folder of ca.pem, cert.pem and key.pem; DOCKER_CERT_PATH with DOCKER_TLS_VERIFY
-    trash_expire_days: int = 0  #: sessions so long in the trash are purged, a day after they were listed; 0 means never
+    trash_expire_days: int = 0  #: sessions and projects so long in the trash are purged, listed a day before; 0: never
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
     permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
     agents_in: str = "auto"  #: agents run in: auto (the session's container where it has them), container, host
