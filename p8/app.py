@@ -15,7 +15,7 @@ from p8.commands.registry import Registry
 from p8.config import Config, load_config
 from p8.errors import AssistantError, P8Error
 from p8.events import Bus, Change
-from p8.model import Checkpoint, GitState, Notice, Project, SessionRow
+from p8.model import Checkpoint, GitState, Notice, Project
 from p8.store.manager import PersistenceManager
 
 TYPE_CHECKING = False
@@ -544,12 +544,6 @@ class App:
         if self.sessions.current is not None:
             self.sessions.annotate(model=assistant.name)
         return assistant.name
-
-    def answer_as_before(self, row: SessionRow) -> None:
-        """Answer a session that is gone on with by who answered it last, unless the settings name somebody."""
-        if row.model and row.model != self.model and not self.config.model:
-            with contextlib.suppress(P8Error):
-                self.switch_model(row.model)
 
     def close(self) -> None:
         """Pause the current session, save, let go of everything. Safe to call twice."""

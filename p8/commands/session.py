@@ -16,7 +16,6 @@ from p8.commands.registry import (
     Text,
     command,
 )
-from p8.commands.transcript import entry_data, entry_views
 from p8.errors import Conflict, NotFound, UsageError
 from p8.model import Entry, SessionRow, from_us
 
@@ -402,6 +401,8 @@ def session_fork(app: App, args: Namespace) -> Result:
          aliases=("sess show",), examples=("session show last --limit 20",))  # fmt: skip
 def session_show(app: App, args: Namespace) -> Result:
     """Show a transcript."""
+    from p8.commands.transcript import entry_data, entry_views
+
     row = target(app, args.session)
     entries = app.store.sessions.entries(row.id, limit=args.limit, newest=True, before=_place(row, args.before))
     data = {"session": plain(row), "entries": [entry_data(e) for e in entries]}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from p8.commands.registry import Markdown, Text, View
+from p8.commands.registry import Markdown, Text
 from p8.model import Entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from p8.commands.registry import View
 
 
 def entry_data(entry: Entry) -> dict[str, Any]:

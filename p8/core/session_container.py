@@ -39,7 +39,7 @@ SCRATCH = 128 << 20
 LAST_S = 20.0  #: for what is under way when P8 is left
 LAST_ELSEWHERE_S = 120.0  #: the last changes come from there; what is not here by then comes the next time
 SETTLE_S = 2.0
-ONE_STREAM = 'exec sh -c "$1" 2>&1'  #: the engine keeps no order between two
+ONE_STREAM = ("sh", "-c", 'exec sh -c "$1" 2>&1', "sh")  #: of two, the engine does not keep the order
 MOST_PAUSED = 3  #: sessions put down whose containers are kept frozen; the one paused first is removed
 
 
@@ -271,8 +271,7 @@ class SessionContainer:
             launched.mirror.flush()
         started, begun = datetime.now(UTC), time.monotonic()
         try:
-            words = ("sh", "-c", ONE_STREAM, "sh", command)
-            channel = self._make_runtime().open(launched.container.id, words, workdir=place)
+            channel = self._make_runtime().open(launched.container.id, (*ONE_STREAM, command), workdir=place)
         except ContainerError:
             self._look(launched)
             raise

@@ -497,9 +497,11 @@ class Repl:
         self._look()
         if effect.reason == "new":
             return
+        from p8.commands.model import answer_as_before
+
         row = self.app.store.sessions.get(effect.session_id)
         self.status.tokens = row.tokens_in + row.tokens_out
-        self.app.answer_as_before(row)
+        answer_as_before(self.app, row)
         self._show_tail(row)
         self._show_changes(before or row)
 

@@ -23,6 +23,7 @@ from acp.exceptions import RequestError
 from acp.stdio import stdio_streams
 
 from p8.assistants.base import Asks, Cancel, Chunk, ChunkKind, Decision, ModelInfo
+from p8.commands.model import answer_as_before
 from p8.core.turns import ask, run_turn
 from p8.errors import NotFound, P8Error, StoreError, UsageError
 from p8.model import Entry, check_id, text_of
@@ -390,7 +391,7 @@ class Agent:
 
 def go_on(app: App, session_id: str) -> None:
     """Take up a session where it was left: who answered it, and its container."""
-    app.answer_as_before(app.store.sessions.get(session_id))
+    answer_as_before(app, app.store.sessions.get(session_id))
     app.box.settle()
 
 

@@ -22,7 +22,8 @@ from p8.store.journal import FIELDS, Line
 from p8.store.plain import column, load, plain
 from p8.store.segments import HEADER, Block, Damage, chained, columns
 
-GROUP = 500  #: rows of one INSERT: each call into SQLite may wait 5 ms to get the interpreter's lock back
+RUN = 250  #: entries that are looked at together
+GROUPS = (4000, 250, 16, 1)  #: rows of one INSERT: each call may wait 5 ms to get the interpreter's lock back
 FEW = 8  #: fewer entries than this are not worth the columns of a run
 MANY = 100  #: fewer lines of a file than this are not worth what decodes many
 LARGE_BYTES = 65_536  #: a larger payload is compressed and kept out of line
@@ -34,10 +35,9 @@ COLUMNS = {
     "tags": list, "parent": str, "fork_seq": int,
 }  # fmt: skip
 NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
-INSERT = "INSERT OR IGNORE INTO entries (id, time, kind, role, data, hash) VALUES "
+INSERT = "INSERT OR IGNORE INTO entries (hash, id, time, kind, role, data) VALUES "
 LEASE = ("owner", "pid", "started", "boot", "host")
-WIDTH = 6  #: columns of a row
-bytes_of = struct.Struct(">Q").pack  #: of a hash, big end first
+WIDTH = 5  #: columns of a row, less its hash
 
 
 @dataclass(slots=True)
@@ -90,7 +90,10 @@ class Batch:
         self._db = db
         self._streams = streams
         self._outcome = outcome
-        self._values: list[Any] = []  # of all rows, one after another
+        self._values: list[Any] = []  # of all rows, one after another, less their hashes
+        self._hashes: list[int] = []
+        self._kept: dict[int, int] = {}  # hashes by key, of as many rows as were needed
+        self._known = 0
         self._tallies: dict[int, Tally] = {}
         self._touched: dict[str, Stream] = {}
         self._runs: list[list[int]] = []
@@ -98,7 +101,7 @@ class Batch:
 
     def add(self, fields: list[Any]) -> None:
         """Take in entries of this process, given as their fields one after another."""
-        step = GROUP * FIELDS
+        step = RUN * FIELDS
         for at in range(0, len(fields), step):
             part = fields[at : at + step]
             found = [part[i::FIELDS] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
@@ -107,11 +110,11 @@ class Batch:
 
     def add_block(self, block: Block) -> None:
         """Take in lines of a journal file."""
-        for at in range(0, len(block.lines), GROUP):
-            lines = block.lines[at : at + GROUP]
+        for at in range(0, len(block.lines), RUN):
+            lines = block.lines[at : at + RUN]
             found = columns(lines) if len(lines) >= MANY else None
             if found is None or not self._run(found, lines):
-                parsed = [*block.parsed(at, at + GROUP)]
+                parsed = [*block.parsed(at, at + RUN)]
                 for damage in parsed:
                     if isinstance(damage, Damage):
                         self.damaged(damage)
@@ -149,7 +152,9 @@ class Batch:
         texts = b"".join(datas).decode().split("\n")
         del texts[-1]  # JSON has no newline but the one behind it
         roles = [r if k == "message" and r.__class__ is str else "" for k, r in zip(kinds, roles, strict=True)]
-        self._insert_run(stream.num << 32 | seqs[0], times, kinds, roles, texts, digests)
+        key = stream.num << 32 | seqs[0]
+        self._values += chain.from_iterable(zip(range(key, key + count), times, kinds, roles, texts, strict=True))
+        self._hashes += digests
         stream.seq, stream.head = seqs[-1], digests[-1]
         self._note_run(name, stream, seqs[0], seqs[-1])
         tally = self._tally(stream)
@@ -162,18 +167,6 @@ class Batch:
             for usage in filter(None, usages):
                 tally.use(usage)
         return True
-
-    def _insert_run(self, key: int, *columns: list[Any]) -> None:
-        """Write a run of rows: at once where it is a whole group, else with the others of the batch."""
-        *shown, digests = columns
-        count = len(digests)
-        if count == GROUP:
-            packed = bytearray(struct.pack(f">{count}Q", *digests))
-            self._db.execute(_insert_group(count), [key, packed, *chain.from_iterable(zip(*shown, strict=True))])
-        else:
-            hashes = map(bytearray, map(bytes_of, digests))
-            keys = range(key, key + count)
-            self._values += chain.from_iterable(zip(keys, *shown, hashes, strict=True))
 
     def _note_run(self, name: str, stream: Stream, first: int, last: int) -> None:
         """Remember which entries of a stream are new."""
@@ -205,7 +198,8 @@ class Batch:
             text = payload.decode() if size <= LARGE_BYTES else put_large(self._db, key, payload)
             message = kind == "message"
             role = role if message and role.__class__ is str else ""
-            values += (key, time_us, kind, role, text, bytearray(bytes_of(digest)))
+            values += (key, time_us, kind, role, text)
+            self._hashes.append(digest)
             if seq > stream.seq:
                 stream.seq, stream.head = seq, digest
             self._note_run(name, stream, seq, seq)
@@ -283,9 +277,11 @@ class Batch:
 
     def _stored(self, stream: Stream, seq: int) -> int | None:
         key = stream.num << 32 | seq
-        for at in range(0, len(self._values), WIDTH):
-            if self._values[at] == key:
-                return int.from_bytes(self._values[at + 5], "big")
+        for at in range(self._known, len(self._hashes)):
+            self._kept.setdefault(self._values[at * WIDTH], self._hashes[at])
+        self._known = len(self._hashes)
+        if key in self._kept:
+            return self._kept[key]
         row = self._db.execute(
             "SELECT hash FROM entries WHERE id = ? UNION ALL SELECT hash FROM packed WHERE id = ?", (key, key)
         ).fetchone()
@@ -369,11 +365,12 @@ class Batch:
     def finish(self) -> None:
         """Write rows, counters and the list of changes."""
         db = self._db
-        values, at = self._values, 0
-        for group in (GROUP, 20, 1):
-            while len(values) - at >= group * WIDTH:
-                db.execute(_insert(group), values[at : at + group * WIDTH])
-                at += group * WIDTH
+        values, hashes, at = self._values, self._hashes, 0
+        for group in GROUPS:
+            while len(hashes) - at >= group:
+                packed = bytearray(struct.pack(f">{group}Q", *hashes[at : at + group]))
+                db.execute(_insert(group), [packed, *values[at * WIDTH : (at + group) * WIDTH]])
+                at += group
         for num, tally in self._tallies.items():
             db.execute(
                 "UPDATE sessions SET messages = messages + ?, commands = commands + ?, executions = executions + ?,"
@@ -395,19 +392,14 @@ class Batch:
             ).lastrowid
 
 
-# What is bound is text, a number or a bytearray: bytes would first be offered to every adapter, at the price of a row.
-
-
 @cache
 def _insert(rows: int) -> str:
-    return INSERT + ",".join(["(?,?,?,?,?,?)"] * rows)
+    """
+    Return how to insert rows: all their hashes as one bytearray, and then the other columns.
 
-
-@cache
-def _insert_group(rows: int) -> str:
-    """Return how to insert rows whose keys follow each other: the first key, all hashes, then the other columns."""
-    ones = (f"(?1+{row},?{3 if row == 0 else ''},?,?,?,substr(?2,{8 * row + 1},8))" for row in range(rows))
-    return INSERT + ",".join(ones)
+    Nothing that is bound may be bytes: SQLite's driver would offer each to every adapter, at the price of a row.
+    """
+    return INSERT + ",".join(f"(substr(?1,{8 * row + 1},8),?,?,?,?,?)" for row in range(rows))
 
 
 def put_large(db: Any, key: int, payload: bytes) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,13 @@ class Fold:
         self._folded: dict[str, int] = {}
         self._idle_orphans: set[Path] = set()
 
-    def run(self, everything: bool, whole: bool = True) -> Outcome:
+    def run(self, everything: bool, enough: Callable[[], bool] = lambda: False) -> Outcome:
         """
-        Fold this process's entries, and with `everything` also those of all others, living and dead.
+        Fold what this process has recorded until now, and with `everything` also the entries of all others.
 
         Args:
-            everything: whether others' entries too.
-            whole: until all is folded that was there at the call; else one transaction of this process's entries.
+            everything: whether those of other processes too, living and dead.
+            enough: asked after each transaction, whether to leave it at that.
 
         Raises:
             driver.Error: the database refused; nothing of the batch at hand was folded, and nothing is lost.
@@ -94,15 +94,15 @@ class Fold:
             lines, gap = self._journal.take(FLOOD_ROWS)
             try:
                 self._sync_view()
-                if everything or gap:
-                    self._fold_files(everything, gap, outcome)
+                if (everything or gap) and not self._fold_files(everything, gap, enough, outcome) and gap:
+                    self._journal.give_back()
                 self._fold_own(lines, outcome)
             except BaseException:
                 self._journal.give_back()
                 raise
             self._release_finished()
             left, gap_left, everything = left - len(lines) // FIELDS, gap_left and not gap, False
-            if not whole or (left <= 0 and not gap_left):
+            if not (lines or gap) or (left <= 0 and not gap_left) or enough():
                 return outcome
 
     def pending(self, everything: bool = True) -> bool:
@@ -116,7 +116,8 @@ class Fold:
 
     # which files
 
-    def _fold_files(self, everything: bool, gap: bool, outcome: Outcome) -> None:
+    def _fold_files(self, everything: bool, gap: bool, enough: Callable[[], bool], outcome: Outcome) -> bool:
+        """Fold others' files (`everything`) and this process's own (`gap`); return whether all were."""
         own = {path.name for path in self._journal.own()}
         for folder in self._folders:
             for path in segments(folder):
@@ -126,10 +127,11 @@ class Fold:
                 size = _size(path)
                 start = self._folded.get(path.name, 0)
                 orphan = not mine and is_orphan(path)
-                if size > start:
-                    self._fold_lines(read_blocks(path, start, orphan, size), outcome)
+                if size > start and not self._fold_blocks(read_blocks(path, start, orphan, size), enough, outcome):
+                    return False
                 if orphan and _size(path) == size:
                     self._drop_orphan(path, size, outcome)
+        return True
 
     def _drop_orphan(self, path: Path, size: int, outcome: Outcome) -> None:
         """Delete a dead process's file whose every byte is in the database (entries) or in `damage`."""
@@ -177,7 +179,7 @@ class Fold:
         if lines:
             self._commit([lines], outcome)
 
-    def _fold_lines(self, blocks: Iterable[Block | Damage], outcome: Outcome) -> None:
+    def _fold_blocks(self, blocks: Iterable[Block | Damage], enough: Callable[[], bool], outcome: Outcome) -> bool:
         batch: list[Block | Damage] = []
         size = 0
         for block in blocks:
@@ -186,8 +188,11 @@ class Fold:
             if size > FLOOD_BYTES:
                 self._commit(batch, outcome)
                 batch, size = [], 0
+                if enough():
+                    return False
         if batch:
             self._commit(batch, outcome)
+        return True
 
     def _commit(self, batch: Sequence[list[Any] | Block | Damage], outcome: Outcome) -> None:
         """Fold, in one transaction, fields of entries of this process, lines of files, and what is none."""

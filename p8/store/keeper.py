@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 EVERY_S = 0.05
 LOOK_AROUND_S = 10.0  #: how often the files of other processes are looked at unasked
 BUSY_BACKGROUND_S = 1.0
+PATIENT_S = 10.0  #: how long a read waits for a fold that is going on; for a database that is locked, much shorter
 LAST_S = 5.0  #: how long closing waits for what is being done on other threads
 Say = Callable[[str, Notice | None], None]
 
@@ -124,7 +125,9 @@ class Keeper:
             if not busy and not everything and now - beaten < HEARTBEAT_S:
                 pause = EVERY_S if self._idle_work() else EVERY_S * 4
                 continue
-            done = self._step(everything, BUSY_BACKGROUND_S, BUSY_BACKGROUND_S, whole=False)
+            done = self._step(
+                everything, BUSY_BACKGROUND_S, BUSY_BACKGROUND_S, lambda: bool(self._drains) or self._stop
+            )
             if done and everything:
                 looked = now
                 self._tell_ready()
@@ -197,7 +200,7 @@ class Keeper:
         finally:
             self._work.release()
 
-    def _step(self, everything: bool, wait_s: float, busy_s: float, whole: bool = True) -> bool:
+    def _step(self, everything: bool, wait_s: float, busy_s: float, enough: Callable[[], bool] = lambda: False) -> bool:
         with self._working(wait_s, busy_s) as db:
             if db is None or self._fold is None:
                 return False
@@ -205,7 +208,7 @@ class Keeper:
             try:
                 if migrations.version_of(db) != migrations.STEPS[-1][0]:
                     self._migrate(db)
-                outcome = self._fold.run(everything, whole)
+                outcome = self._fold.run(everything, enough)
             except (driver.Error, StoreError, OSError) as error:
                 self._trouble(error)
                 return False
@@ -315,9 +318,12 @@ class Keeper:
 
     def drain(self, timeout_s: float) -> bool:
         """Fold everything that any process recorded; return whether that was possible in time."""
+        return self._drain(timeout_s, timeout_s)
+
+    def _drain(self, wait_s: float, busy_s: float) -> bool:
         self._drains.append(None)
         try:
-            return self._step(True, timeout_s, timeout_s)
+            return self._step(True, wait_s, busy_s)
         finally:
             self._drains.pop()
 
@@ -332,13 +338,13 @@ class Keeper:
         late = self._journal.unfolded or self._folding
         if self._thread is None or late or self._failures or not self._ready_told:
             fold = self._fold
-            if self._work.acquire(timeout=timeout_s):
+            if self._work.acquire(timeout=PATIENT_S):
                 try:
                     waiting = fold is None or self._waiting(fold)
                 finally:
                     self._work.release()
                 if waiting:
-                    self.drain(timeout_s)
+                    self._drain(PATIENT_S, timeout_s)
         if not self.path.exists():
             raise StoreError(f"there is no database in {self.path.parent}", "it is made as soon as the disk allows")
 

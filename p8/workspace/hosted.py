@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -123,6 +122,8 @@ def remove(folder: Path) -> None:
     Raises:
         WorkspaceError: something in it cannot be removed; the rest is gone.
     """
+    import shutil
+
     if folder.is_symlink() or not folder.is_dir():
         return
 

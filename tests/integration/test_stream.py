@@ -21,7 +21,7 @@ from support.serving import Served
 #: of all writers; P8_STREAM_EVENTS=20000 is the full count
 EVENTS = int(os.environ.get("P8_STREAM_EVENTS", "4000"))
 FULL = "P8_STREAM_EVENTS" in os.environ
-PAUSE_S = 0.005 if FULL else 0.002  #: of each writer between two events; how late is measured where nothing piles up
+PAUSE_S = 0.01 if FULL else 0.002  #: of each writer between two events; how late is measured where nothing piles up
 LATE_S = 0.1  #: from the record to the client, p99; held to at the full count, on a machine of one's own
 WRITERS, CLIENTS = 4, 20
 WRITER = """
