@@ -75,7 +75,7 @@ def errors(pairs: list[tuple[int, int]]) -> list[float]:
 
 @pytest.mark.timeout(3600)
 def test_counts_are_those_of_the_model(model: local.LocalModel, capsys: pytest.CaptureFixture[str]) -> None:
-    """±5 % for each text with the model's own vocabulary: before any correction, and with what ten turns have taught."""
+    """±5 % for each text with the model's own vocabulary: before any correction, and after ten turns."""
     texts = corpus()
     assert len(texts) >= 300
     counter = GgufTokens(local.weights(model._home))
