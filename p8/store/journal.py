@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from os import write
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +45,7 @@ class Line(NamedTuple):
     time_us: int
     kind: str
     role: str
-    data: bytes  #: its exact JSON, and a newline
+    data: str  #: its exact JSON
     hash: int  #: 64 bits; -1 where the line has none that can be read
     segment: str  #: name of the journal file
     end: int  #: offset behind the line in that file
@@ -139,6 +138,7 @@ class Journal:
         self._note: Callable[[tuple[Any, ...]], None] = (
             self._pending.extend
         )  #: one step of the interpreter, so that it needs no lock
+        self._taken = False  #: entries are being folded
         self._gap = False  #: what was written after the pending entries must be read from the files
         self._unwritten: list[tuple[str, str, dict[str, Any], int]] = []
         self._stem = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(3).hex()}"
@@ -194,7 +194,7 @@ class Journal:
                         usage = None
                 except (TypeError, RecursionError):
                     payload, usage = dumps(plain(data)), usage_of(data)
-                body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _kind(kind), payload)
+                body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _KINDS[kind], payload)
                 digest = xxh3_64_intdigest(b"{" + body, chain.head)
                 line = b'{"h":"%016x",%b' % (digest, body)
                 written = write(segment.fd, line)
@@ -203,7 +203,7 @@ class Journal:
                 end = segment.size = segment.size + written
                 chain.seq = seq
                 chain.head = digest
-                role, text = data.get("role"), payload + b"\n"  # a copy: behind its own, `dumps` leaves kilobytes free
+                role, text = data.get("role"), payload.decode()
                 self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage))
                 if not turn.hungry:
                     return seq, at
@@ -268,7 +268,7 @@ class Journal:
             segment = self._open_segment()
         seq = chain.seq + 1
         payload = dumps(plain(data))
-        body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _kind(kind), payload)
+        body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _KINDS[kind], payload)
         digest = xxh3_64_intdigest(b"{" + body, chain.head)
         # A torn line may stand before this one: keep them apart.
         line = (b"\n" if self._torn else b"") + b'{"h":"%016x",%b' % (digest, body)
@@ -279,7 +279,7 @@ class Journal:
         self._torn = False
         end = segment.size = segment.size + written
         chain.seq, chain.head = seq, digest
-        role, text, usage = data.get("role"), payload + b"\n", usage_of(data)
+        role, text, usage = data.get("role"), payload.decode(), usage_of(data)
         self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage))
         self._odd = bool(self._unwritten)
         return seq
@@ -442,7 +442,7 @@ class Journal:
     @property
     def unfolded(self) -> bool:
         """Return whether entries of this process wait for the fold."""
-        return bool(self._pending) or self._gap
+        return bool(self._pending) or self._gap or self._taken
 
     @property
     def backlog(self) -> int:
@@ -468,6 +468,7 @@ class Journal:
         """
         # Not under the lock: a flood of entries would keep it from us. Copying and cutting are one step each.
         pending = self._pending
+        self._taken = True  # before they are gone from where they waited
         lines = pending[: most * FIELDS]
         del pending[: len(lines)]
         gap = self._gap and not lines
@@ -479,6 +480,10 @@ class Journal:
         elif lines and self._segment is not None and self._segment.name == lines[-3]:
             self._segment.taken = lines[-2]
         return lines, gap
+
+    def done(self) -> None:
+        """Say that entries taken are folded, or given back."""
+        self._taken = False
 
     def give_back(self) -> None:
         """Say that entries taken were not folded: they will be read from the files."""
@@ -538,10 +543,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-@lru_cache(64)
-def _kind(kind: str) -> bytes:
-    """Return what stands between an entry's time and its data."""
-    return b',"k":%b,"d":' % dumps(kind)
+class _Kinds(dict[str, bytes]):
+    """What stands between an entry's time and its data, by its kind."""
+
+    def __missing__(self, kind: str) -> bytes:
+        text = b',"k":%b,"d":' % dumps(kind)
+        return self.setdefault(str(kind), text) if len(self) < 64 else text
+
+
+_KINDS = _Kinds()
 
 
 def usage_of(data: dict[str, Any]) -> tuple[int, int, float] | None:

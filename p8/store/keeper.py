@@ -18,7 +18,7 @@ from p8.errors import StoreError
 from p8.model import Notice
 from p8.store import migrations
 from p8.store.batch import Outcome
-from p8.store.fold import BATCH_ROWS, Fold, FoldLock
+from p8.store.fold import FLOOD_ROWS, Fold, FoldLock
 from p8.store.journal import Journal
 from p8.store.leases import HEARTBEAT_S
 from p8.store.pack import Codec
@@ -132,7 +132,8 @@ class Keeper:
             if done and now - beaten >= HEARTBEAT_S:
                 beaten = now
                 self._heartbeat()
-            pause = 0.0 if done and self._journal.backlog > BATCH_ROWS else EVERY_S
+            # In a flood, each step costs whoever records more than its rows do: few and large ones.
+            pause = 0.0 if done and self._journal.backlog > FLOOD_ROWS else EVERY_S
             if not done:
                 pause = min(5.0, 0.25 * 2 ** min(self._failures, 5))
 
@@ -313,9 +314,15 @@ class Keeper:
 
     def drain(self, timeout_s: float) -> bool:
         """Fold everything that any process recorded; return whether that was possible in time."""
+        with self._first():
+            return self._step(True, timeout_s, timeout_s)
+
+    @contextlib.contextmanager
+    def _first(self) -> Iterator[None]:
+        """Have the thread in the background give way: it is slow on purpose."""
         self._drains.append(None)
         try:
-            return self._step(True, timeout_s, timeout_s)
+            yield
         finally:
             self._drains.pop()
 
@@ -328,13 +335,14 @@ class Keeper:
         """
         if self._thread is None or self._journal.unfolded or self._failures or not self._ready_told:
             fold = self._fold
-            if self._work.acquire(timeout=timeout_s):
-                try:
-                    waiting = fold is None or self._waiting(fold)
-                finally:
-                    self._work.release()
-                if waiting:
-                    self.drain(timeout_s)
+            with self._first():
+                if self._work.acquire(timeout=timeout_s):
+                    try:
+                        waiting = fold is None or self._waiting(fold)
+                    finally:
+                        self._work.release()
+                    if waiting:
+                        self.drain(timeout_s)
         if not self.path.exists():
             raise StoreError(f"there is no database in {self.path.parent}", "it is made as soon as the disk allows")
 
