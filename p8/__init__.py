@@ -6,7 +6,7 @@ r"""P8: an assistant REPL that never forgets, and the library under it.
                       \           |            /
       verbs                  p8/commands/                       (app, args) -> Result
                                   |
-      wiring                   p8/app.py                        builds everything, closes everything
+      wiring             p8/app.py, turning, upkeep             builds everything, closes everything
                                   |
       core                     p8/core/                         P8's rules: no SQL, git, Docker, terminal
                                   |

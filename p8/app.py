@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from p8.containers.docker import Docker
     from p8.core.actions import Book
     from p8.core.agent_place import AgentPlace
+    from p8.core.boxed import Box
     from p8.core.checkpoints import Checkpoints
     from p8.core.cleanup import Cleanup
     from p8.core.context import ContextPlanner
@@ -35,18 +36,21 @@ if TYPE_CHECKING:
     from p8.core.handoff import Handoffs
     from p8.core.instances import InstanceManager
     from p8.core.memories import Memories
+    from p8.core.meter import Meter
     from p8.core.permissions import Permissions
     from p8.core.portfolio import Portfolio
+    from p8.core.project_trash import ProjectTrash
     from p8.core.projects import Projects
+    from p8.core.pulse import Pulse
     from p8.core.removal import Removal
     from p8.core.session_container import SessionContainer
     from p8.core.sessions import SessionManager
     from p8.core.suggest import Suggestions
-    from p8.core.supervisor import Supervisor
     from p8.core.transfer import Transfer
     from p8.core.trash import Trash
     from p8.core.ui import UiState
     from p8.session import Session
+    from p8.upkeep import Upkeep
 
 
 class App:
@@ -75,12 +79,9 @@ class App:
         self._assistant: Assistant | None = None
         self._lock = threading.Lock()
         self._project: Project | None = None
-        self._loading: threading.Thread | None = None
-        self._noted: tuple[str, Path, GitState] | None = None
-        self._supervisor: Supervisor | None = None
-        self._again: threading.Timer | None = None
-        self._book: tuple[Path, Book] | None = None
-        self._closed = False
+        self._noted: tuple[str, Path, GitState, dict[str, Any]] | None = None
+        self._book: Book | None = None
+        self._pulse: Pulse | None = None
         #: told how far something long has come: a fraction and what is being done; the door draws it
         self.progress: Callable[[float, str], None] = lambda _fraction, _text: None
 
@@ -103,13 +104,50 @@ class App:
             notes_down(self.store)(change)
 
     @cached_property
+    def upkeep(self) -> Upkeep:
+        """What is done beside the conversation."""
+        from p8.upkeep import Upkeep
+
+        return Upkeep(self)
+
+    @cached_property
     def sessions(self) -> SessionManager:
         """What is recorded."""
         from p8.core.sessions import SessionManager
 
         if self.config.trash_expire_days > 0 and self._background:
-            self.bus.subscribe(self._expire_trash)
-        return SessionManager(self.store)
+            from p8.core.trash import once_ready
+
+            self.bus.subscribe(once_ready(lambda: (self.trash.expire(), self.project_trash.expire())))
+        made = SessionManager(self.store)
+        if self._background:
+            from p8.core.pulse import Pulse
+
+            self._pulse = Pulse(made, self._figures, lambda: float(self.view.get("metrics_s")))
+        return made
+
+    def _session_id(self) -> str:
+        return self.sessions.current.session_id if self.sessions.current is not None else ""
+
+    def _tell_progress(self, fraction: float, text: str) -> None:
+        self.progress(fraction, text)
+
+    def _figures(self) -> dict[str, Any]:
+        from p8.core.gauge import figures_of
+
+        if "planner" not in self.__dict__ or not self.planner.is_current:
+            return {}
+        return figures_of(self.planner.usage, self.planner.plan, self.planner.window)
+
+    def say_metrics(self, why: str, **measured: Any) -> None:
+        """Say how the current session stands, for whoever follows what happens (see `core/pulse.py`)."""
+        if self._pulse is not None:
+            self._pulse.say(why, **measured)
+
+    @property
+    def session_known(self) -> Session | None:
+        """The current session; None also where nothing has asked for one yet, which costs nothing to find out."""
+        return self.sessions.current if "sessions" in self.__dict__ else None
 
     @cached_property
     def projects(self) -> Projects:
@@ -146,7 +184,9 @@ class App:
         """Places to come back to."""
         from p8.core.checkpoints import Checkpoints
 
-        return Checkpoints(self.sessions, lambda: self.directory, snapshots=self.files.note)
+        return Checkpoints(
+            self.sessions, lambda: self.directory, snapshots=self.files.note, container=self.container_facts
+        )
 
     @cached_property
     def files(self) -> Files:
@@ -157,20 +197,16 @@ class App:
         limits = Limits(file_bytes=self.config.snapshot_file_mb << 20)
         return Files(
             self.sessions, self.config.home, lambda: self.project.id, lambda: self.directory, limits,
-            self.config.snapshots, lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+            self.config.snapshots, self._tell_progress,
         )  # fmt: skip
 
     @property
     def actions(self) -> Book:
         """Quick actions, as their files are now."""
-        from p8.core.actions import Book
-        from p8.workspace import git
+        from p8.core.actions import book_at
 
-        found = git.find(self.directory)
-        root = found.root if found is not None else self.directory
-        if self._book is None or self._book[0] != root or not self._book[1].is_current():
-            self._book = root, Book(self.config.home, root)
-        return self._book[1]
+        self._book = book_at(self.config.home, self.directory, self._book)
+        return self._book
 
     @cached_property
     def suggestions(self) -> Suggestions:
@@ -199,13 +235,13 @@ class App:
     @cached_property
     def runtime(self) -> Docker:
         """The container engine; not contacted before it is used."""
-        from p8.containers.docker import Address, Docker
+        from p8.containers.docker import Docker
+        from p8.containers.endpoint import Address
         from p8.store.instances import installation_of
 
         config = self.config
         self.store.start()
-        address = Address(config.engine, config.engine_context, config.engine_certificates)
-        return Docker(installation_of(config.home), config.home, Path.home(), address)
+        return Docker(installation_of(config.home), config.home, Path.home(), Address.of(config))
 
     @cached_property
     def instances(self) -> InstanceManager:
@@ -213,28 +249,59 @@ class App:
         from p8.config import inherited
         from p8.core.instances import InstanceManager
 
-        return InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+        made = InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
+        made.remotes.ignored = self.config.sync_ignored
+        made.remotes.progress = lambda fraction, text: self.progress(fraction, text)  # noqa: PLW0108 set by a door
+        return made
+
+    @cached_property
+    def meter(self) -> Meter:
+        """What containers use, as long as somebody looks."""
+        from p8.core.meter import Meter
+
+        return Meter(self.runtime)
 
     @cached_property
     def container(self) -> SessionContainer:
         """The container under the current session."""
-        from p8.core.session_container import SessionContainer
+        from p8.core.session_container import SessionContainer, follower
 
-        return SessionContainer(self.config, lambda: self.runtime)
+        def tell(level: str, text: str, data: dict[str, Any]) -> None:
+            self.instances.roster.tell(level, text, data)
+
+        made = SessionContainer(self.config, lambda: self.runtime, tell=tell)
+        self.bus.subscribe(follower(made))
+        return made
+
+    def container_facts(self) -> dict[str, Any]:
+        """Return what is known of the container under the current session; nothing where none was asked for."""
+        return self.container.facts() if "container" in self.__dict__ else {}
+
+    @cached_property
+    def box(self) -> Box:
+        """Where `!command` runs."""
+        from p8.core.boxed import Box
+
+        return Box(
+            self.config, self.sessions, lambda: self.container, lambda: self.directory,
+            lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+        )  # fmt: skip
 
     @cached_property
     def memories(self) -> Memories:
         """What is remembered across sessions."""
+        from p8.core.log import note
         from p8.core.memories import Memories
 
         def project() -> tuple[str, Path | None]:
             hosted = self.project.meta.get("workspace")
             return self.project.id, Path(hosted) if isinstance(hosted, str) else None
 
-        def session() -> str:
-            return self.sessions.current.session_id if self.sessions.current is not None else ""
-
-        return Memories(self.config.home, project, session, self.store.clock, self.config.memory_snapshot_s)
+        memories = Memories(
+            self.config.home, project, self._session_id, self.store.clock, self.config.memory_snapshot_s
+        )
+        memories.on_change = lambda what, one: note(self.store, f"memory {what}", memory=one.id, scope=one.scope)
+        return memories
 
     @cached_property
     def planner(self) -> ContextPlanner:
@@ -252,7 +319,13 @@ class App:
         """How things are looked at."""
         from p8.core.ui import UiState
 
-        return UiState(self.sessions)
+        return UiState(self.config.home, lambda: self.__dict__.get("sessions"))
+
+    @property
+    def theme(self) -> str:
+        """The colours things are drawn in: the session's, else the setting's."""
+        chosen = str(self.view.get("theme"))
+        return self.config.theme if chosen == "auto" else chosen
 
     @cached_property
     def handoff(self) -> Handoffs:
@@ -277,10 +350,19 @@ class App:
     @cached_property
     def trash(self) -> Trash:
         """What was deleted, and can be removed for good."""
+        from p8.core.handoff import Notes
         from p8.core.kept import Kept
         from p8.core.trash import Trash
 
-        return Trash(self.sessions, self.config.trash_expire_days, (Kept(self.sessions).purge,))
+        also = (Kept(self.sessions).purge, Notes(self.config.home).purge)
+        return Trash(self.sessions, self.config.trash_expire_days, also)
+
+    @cached_property
+    def project_trash(self) -> ProjectTrash:
+        """The same of projects."""
+        from p8.core.project_trash import ProjectTrash
+
+        return ProjectTrash(self.portfolio, self.removal, self.trash, self.config.trash_expire_days)
 
     @cached_property
     def doctor(self) -> Doctor:
@@ -288,11 +370,8 @@ class App:
         from p8.core.doctor import Doctor
         from p8.core.kept import Kept
 
-        def progress(fraction: float, text: str) -> None:
-            self.progress(fraction, text)
-
         checks = (Kept(self.sessions).examine,)
-        return Doctor(self.store, self.sessions.custody, checks, self.trash.finish, progress)
+        return Doctor(self.store, self.sessions.custody, checks, self.trash.finish, self._tell_progress)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -307,10 +386,9 @@ class App:
         """Say where agents run."""
         from p8.core.agent_place import AgentPlace
 
-        def session() -> str:
-            return self.sessions.current.session_id if self.sessions.current is not None else ""
-
-        return AgentPlace(self.config, lambda: self.container, lambda: self.runtime, session, lambda: self.directory)
+        return AgentPlace(
+            self.config, lambda: self.container, lambda: self.runtime, self._session_id, lambda: self.directory
+        )
 
     @cached_property
     def permissions(self) -> Permissions:
@@ -344,6 +422,11 @@ class App:
         other = App(self.config, directory, self._assistants, self._background)
         other.__dict__ |= {"bus": self.bus, "store": self.store, "sessions": self.sessions, "registry": self.registry}
         return other
+
+    def apart(self, directory: Path, model: str = "") -> App:
+        """Return a P8 with a session of its own over the same home, standing elsewhere; it is to be closed."""
+        config = self.config._replace(model=model) if model else self.config
+        return App(config, directory, self._assistants, self._background)
 
     def move(self, directory: Path) -> None:
         """Stand in another directory from now on."""
@@ -380,23 +463,11 @@ class App:
         from p8.core import reality
 
         with contextlib.suppress(P8Error):
-            noted = session.session_id, self.directory, reality.place_now(self.directory)
+            place = reality.place_now(self.directory)
+            noted = session.session_id, self.directory, place, self.container_facts()
             if noted != self._noted:
                 self._noted = noted
                 reality.note_place(self.sessions, *noted[1:])
-
-    def look_after(self) -> None:
-        """Look after this project's instances in the background, where there are any and no process does so for all."""
-        if self._supervisor is not None or not self._own_instances():
-            return
-        from p8.core.supervisor import Supervisor
-
-        self._supervisor = Supervisor(self.instances, self._own_instances)
-        threading.Thread(target=self._supervisor.run, name="p8-supervisor", daemon=True).start()
-
-    def _own_instances(self) -> set[str]:
-        places = {str(self.directory), self.project.root}
-        return {one.id for one in self.instances.roster.all() if str(one.project_path) in places}
 
     def settle_project(self) -> None:
         """Work out the project and say so of the current session, if it does not know it yet."""
@@ -407,82 +478,26 @@ class App:
                 self.sessions.annotate(project=project.id, project_name=project.name)
 
     def note_error(self, error: P8Error) -> None:
-        """Record an error that the person was shown, where anything is recorded yet."""
+        """Record an error that somebody was shown; where there is no home yet, there is nothing to record it in."""
         from p8.core.log import note_error
 
-        if self.sessions.current is not None:
-            note_error(self.store, error, self.sessions.current.session_id)
-
-    def look_after_projects(self) -> None:
-        """Note that the project is in use, and clean up what is due; again and again, for as long as this app lives."""
-        with contextlib.suppress(P8Error):
-            self.portfolio.touch(self.project.id)
-            self.cleanup.look(self.project.id)
-        if self.config.project_cleanup and not self._closed:
-            self._again = threading.Timer(max(self.config.project_cleanup_every_s, 60.0), self.look_after_projects)
-            self._again.daemon = True
-            self._again.start()
-
-    def _expire_trash(self, change: Change) -> None:
-        """Once the store is ready, purge what is due, aside: whoever publishes must not wait for it."""
-        if (change.kind, change.name) == ("store", "ready"):
-            threading.Thread(target=self._expire, name="p8-trash", daemon=True).start()
-
-    def _expire(self) -> None:
-        with contextlib.suppress(P8Error):
-            self.trash.expire()
+        current = self.session_known
+        if current is not None or self.config.home.is_dir():
+            note_error(self.store, error, current.session_id if current is not None else "")
 
     # turns
 
     def conversation(self) -> list[dict[str, Any]]:
-        """
-        Return what the assistant is sent: the conversation with what is remembered, as far as it fits the model.
+        """Return what the assistant is sent (see `turning.conversation`)."""
+        from p8.turning import conversation
 
-        Before anything is left out for the first time, and when much more is, a handoff is written and goes along.
-        """
-        from p8.core.turns import conversation_for
-        from p8.core.window import compose
-
-        session, planner = self.sessions.current, self.planner
-        spoken = conversation_for(self.sessions)
-        query = next((str(m["content"]) for m in reversed(spoken) if m["role"] == "user"), "")
-
-        def remembered(budget: int) -> str:
-            try:
-                return self.memories.context(budget, planner.count_soon, query)
-            except P8Error:
-                return ""
-
-        where = f"`p8 session show {session.session_id}` shows them" if session is not None else ""
-        sent = compose(spoken, planner.window, planner.count, memories=remembered, note=self._handoff_note,
-                       first=planner.first_message, where=where)  # fmt: skip
-        with contextlib.suppress(P8Error):  # counting must not cost an answer
-            planner.sending(sent.messages, sent.memories)
-        return sent.messages
-
-    def _handoff_note(self) -> str:
-        with contextlib.suppress(P8Error):
-            return self.planner.note(lambda: self.handoff.write("compaction").text)
-        return ""
+        return conversation(self)
 
     def after_turn(self) -> list[Checkpoint]:
-        """
-        Count what a turn cost, and make the checkpoints whose time has come; an emergency writes a handoff too.
+        """Count what a turn cost; return the checkpoints whose time has come. Raises StoreError (`turning.settle`)."""
+        from p8.turning import settle
 
-        A vocabulary that is not loaded yet is loaded meanwhile, and nobody waits for it.
-
-        Raises:
-            StoreError: the disk or the database refuses; the next turn tries again.
-        """
-        if not self.planner.ready:  # the next turn counts this one too
-            if self._loading is None:
-                self._loading = threading.Thread(target=lambda: self.planner.tokens, daemon=True)
-                self._loading.start()
-            return []
-        made = self.planner.after_turn()
-        if any(checkpoint.data.get("trigger") == "emergency" for checkpoint in made):
-            self.handoff.write("emergency")
-        return made
+        return settle(self)
 
     # models
 
@@ -490,16 +505,8 @@ class App:
     def model(self) -> str:
         """The model in use, or "" where none is configured or ready."""
         if self._model is None:
-            self._model = self.config.model or self._remembered() or self.catalog.default()
+            self._model = self.config.model or self.catalog.last() or self.catalog.default()
         return self._model
-
-    def _remembered(self) -> str:
-        """Return the model used last: a small file, as the first prompt must not wait for the database."""
-        try:
-            name = (self.config.home / "states" / "model").read_text("utf-8").strip()[:200]
-        except (OSError, UnicodeDecodeError):
-            return ""
-        return "" if name == "local" and not self.catalog.installed_local() else name
 
     @property
     def assistant(self) -> Assistant:
@@ -532,51 +539,40 @@ class App:
         if self._assistant is not None:
             self._assistant.close()
         self._assistant, self._model = assistant, assistant.name
-        with contextlib.suppress(OSError):
-            self.store.start()
-            (self.config.home / "states" / "model").write_text(assistant.name, "utf-8")
+        self.store.start()
+        self.catalog.note_last(assistant.name)
         if self.sessions.current is not None:
             self.sessions.annotate(model=assistant.name)
         return assistant.name
 
     def close(self) -> None:
         """Pause the current session, save, let go of everything. Safe to call twice."""
-        self._closed = True
-        if self._again is not None:
-            self._again.cancel()
+        if "upkeep" in self.__dict__:
+            self.upkeep.close()
         if self._assistant is not None:
             self._assistant.close()
         if "memories" in self.__dict__:
             self.memories.close()
-        if self._supervisor is not None:
-            self._supervisor.stop()
+        if "sessions" in self.__dict__:
+            self.note_place()
         if "container" in self.__dict__:
             self.container.stop()
+        if "meter" in self.__dict__:
+            self.meter.close()
         if "runtime" in self.__dict__:
             self.runtime.close()
         if "sessions" in self.__dict__:
-            self.note_place()
             if self._project is not None and self._project.workspace and self.sessions.current is not None:
                 with contextlib.suppress(P8Error):
                     self.sessions.pause_session()
                 self.portfolio.settle(self._project.id)
             self.sessions.close()
-            self._note_health()
+            if "timings" in vars(self.sessions):
+                from p8.core import health
+
+                health.note(self.config.home, self.sessions.timings, self.store.clock())
         elif "store" in self.__dict__:
             self.store.close()
-
-    def _note_health(self) -> None:
-        """Write down how long creating and saving took here (row P8); nothing where nothing was begun or saved."""
-        if "timings" not in vars(self.sessions):
-            return
-        timings = self.sessions.timings
-        if timings.created_s or timings.saved_s:
-            from p8.core import health
-
-            home = self.config.home
-            health.write(home, timings.line(self.store.clock(), health.store_bytes(home)))
-            timings.created_s.clear()
-            timings.saved_s.clear()
 
 
 def make_app(config: Config | None = None, directory: Path | None = None, background: bool = True) -> App:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from p8.app import App
-    from p8.commands.registry import Follow, Result
+    from p8.commands.registry import Follow, Result, RunLines
     from p8.errors import P8Error
     from p8.repl.screen import Screen
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 #: verbs of `ai-session` that are no commands of `p8`'s own
 VERBS = (
     "start", "stop", "restart", "attach", "list", "show", "find", "stats", "logs", "top", "config", "health", "heal",
-    "pause", "resume", "remove", "events", "backup", "restore",
+    "sync", "pause", "resume", "remove", "events", "backup", "restore",
 )  # fmt: skip
 
 
@@ -140,6 +140,7 @@ def _options(words: list[str], options: dict[str, Any]) -> list[str]:
 
 def _start(rest: list[str], options: dict[str, Any]) -> int:
     from p8.config import load_config
+    from p8.errors import P8Error, UsageError
 
     config = load_config()
     if "model" in options:
@@ -154,6 +155,10 @@ def _start(rest: list[str], options: dict[str, Any]) -> int:
             if rest[0] == "__complete":
                 return _complete(app, rest[1:])
             return _command(app, rest, as_json="json" in options)
+        except P8Error as error:
+            if not isinstance(error, UsageError):  # a line that fits no command is the shell's business
+                app.note_error(error)
+            raise
         finally:
             app.close()
     piped = "" if sys.stdin.isatty() else sys.stdin.read()
@@ -176,6 +181,8 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
     as_json = as_json or len(words) < len(rest)
     found, given = app.registry.find(words, "cli")
     screen = Screen(color=app.config.color)
+    if screen.color:
+        screen.use_theme(app.theme)
     if "--help" in given or "-h" in given:
         from p8.commands.help import usage
 
@@ -208,9 +215,7 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Follow):
         return _follow(result.effect, screen, as_json)
     if isinstance(result.effect, RunLines):
-        from p8.repl.doing import do_alone
-
-        return do_alone(app, result.effect, screen, as_json)
+        return _done(app, result.effect, screen, as_json)
     if isinstance(result.effect, Attach | Stream | Live) and not as_json:
         from p8.repl.live import perform
 
@@ -225,6 +230,21 @@ def _finish(app: App, result: Result, screen: Screen, as_json: bool) -> int:
     if isinstance(result.effect, Choose):
         screen.draw(Table(("", ""), tuple((label, preview) for _, label, preview in result.effect.options)))
     return result.status
+
+
+def _done(app: App, effect: RunLines, screen: Screen, as_json: bool) -> int:
+    """Do lines and print what they print; return the status of the one that failed, 128 more for a signal."""
+    from p8.commands.doing import do_alone
+    from p8.repl.screen import escape
+
+    if as_json:
+        import orjson
+
+        done = do_alone(app, effect)
+        sys.stdout.write(orjson.dumps(done.to_dict(), default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        done = do_alone(app, effect, lambda text: screen.write(escape(text)), lambda views: screen.draw(*views))
+    return 128 - done.exit_code if done.exit_code < 0 else min(done.exit_code, 255)
 
 
 def _follow(effect: Follow, screen: Screen, as_json: bool) -> int:
@@ -309,10 +329,17 @@ def _values(app: App, before: list[str], last: str) -> list[str]:
     if "action" in kinds:
         typed = " ".join([*before[len(command.path.split()) :], ""])
         return [*(text.rpartition(" ")[2] for text, _ in app.actions.completions(typed)), *options]
+    if "view" in kinds:
+        from p8.core.ui import offered
+
+        typed = " ".join([*before[len(command.path.split()) :], ""])
+        return [*(text.rpartition(" ")[2] for text, _ in offered(typed)), *options]
     if "session" in kinds:
         return [*(row.title or row.id for row in app.store.sessions.page(project=None, limit=50)), *options]
     if "project" in kinds:
         return [*(row.project.id for row in app.portfolio.listed()), *options]
+    if "memory" in kinds:
+        return [*(memory.id for memory in app.memories.all()), *options]
     if "model" in kinds:
         return [*(model.name for model in app.catalog.models()), *options]
     if "path" in kinds:

@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "P8_MODEL": "model", "P8_THEME": "theme", "P8_PLUGINS": "plugins", "P8_CONTAINER": "container",
     "DOCKER_HOST": "engine", "DOCKER_CONTEXT": "engine_context",
 }  # fmt: skip
+THEMES = ("auto", "dark", "light", "none")
 
 
 class Config(Record):
@@ -28,7 +29,7 @@ class Config(Record):
 
     home: Path  #: where everything is kept; P8_HOME, else ~/.ai-sessions
     model: str = ""  #: the model to start with; "" means the last one used, else an offer of the local one
-    theme: str = "auto"  #: auto, dark, light or none
+    theme: str = "auto"  #: auto, dark, light or none, where `/view theme` says nothing else
     plugins: str = ""  #: names of `p8.commands` entry points to load, comma separated; "all" for every one
     idle_timeout_s: float = 120.0  #: an assistant that sends nothing for so long is given up
     shell: str = "/bin/sh"  #: runs `!command`
@@ -46,17 +47,24 @@ class Config(Record):
     snapshot_quota_mb: int = 5120  #: of a project's kept files; beyond it `p8 checkpoint prune` has something to do
     container: str = "auto"  #: a container under each session: auto (where an engine and an image are), always, never
     container_image: str = ""  #: for sessions and instances; "" means P8's own, made by `p8 image build`
-    container_network: str = "none"  #: of a session's container: none or bridge
+    container_network: str = "none"  #: of a session's container: none, or bridge for agents that reach their provider
     container_memory: str = "1Gi"  #: of a session's container at most
     container_cpus: str = "1.5"  #: processors of a session's container at most
+    container_sync: str = "auto"  #: auto (projects are synchronised with engines on tcp and ssh), bind, sync
+    container_sync_ignore: str = ""  #: patterns that are left out of it, comma separated, beside .git and the like
     engine: str = ""  #: address of the container engine; DOCKER_HOST, else what the docker program uses
     engine_context: str = ""  #: docker's context; DOCKER_CONTEXT
     engine_certificates: str = ""  #: folder of ca.pem, cert.pem and key.pem; DOCKER_CERT_PATH with DOCKER_TLS_VERIFY
-    trash_expire_days: int = 0  #: sessions so long in the trash are purged, a day after they were listed; 0 means never
+    trash_expire_days: int = 0  #: sessions and projects so long in the trash are purged, listed a day before; 0: never
     user_shell_history: int = 1000  #: lines of earlier sessions that Up and Ctrl-R reach in a new one
     permissions: str = "ask"  #: what an agent that wants to do something is answered: ask (the person), allow, refuse
     agents_in: str = "auto"  #: agents run in: auto (the session's container where it has them), container, host
     agents: dict[str, Any] = {}  # noqa: RUF012 #: `[agents.NAME]`: command, env, pass, auth
+
+    @property
+    def sync_ignored(self) -> tuple[str, ...]:
+        """Return the patterns of `container_sync_ignore`."""
+        return tuple(filter(None, map(str.strip, self.container_sync_ignore.split(","))))
 
 
 def load_config(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Config:
@@ -68,7 +76,8 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
         home: overrides P8_HOME.
 
     Raises:
-        ConfigError: `config.toml` is not TOML, or names a setting that does not exist or has another type.
+        ConfigError: `config.toml` is not TOML, or names a setting that does not exist or has another type; or there is
+            no such theme.
     """
     env = os.environ if environ is None else environ
     where = home or Path(env.get("P8_HOME") or Path(env.get("HOME") or "~").expanduser() / ".ai-sessions")
@@ -79,6 +88,9 @@ def load_config(environ: Mapping[str, str] | None = None, home: Path | None = No
     named: dict[str, Any] = {setting: env[variable] for variable, setting in ENVIRONMENT.items() if env.get(variable)}
     if env.get("DOCKER_TLS_VERIFY") and env.get("DOCKER_CERT_PATH"):
         named["engine_certificates"] = env["DOCKER_CERT_PATH"]
+    if named.get("theme", config.theme) not in THEMES:
+        where_said = "P8_THEME" if "theme" in named else file
+        raise ConfigError(f"{where_said}: theme cannot be {named.get('theme', config.theme)!r}", " or ".join(THEMES))
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     return config._replace(**named, color=config.color and not plain)
 

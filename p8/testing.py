@@ -107,6 +107,7 @@ class FakeRuntime:
 
     def __init__(self, installation: str = "a" * 24, images: Sequence[str] = ("p8-session:base",)) -> None:
         self.installation = installation
+        self.endpoint = "memory"
         self.containers: dict[str, Container] = {}
         self.images = set(images)
         self.taken: set[int] = set()
@@ -147,7 +148,7 @@ class FakeRuntime:
             self.specs.append(spec)
             made = Container(
                 f"{number:064x}", spec.name, State.RUNNING, spec.image,
-                {**spec.labels, INSTALLATION: self.installation}, now, now, 0, 0, "", False, spec.ports,
+                {**spec.labels, INSTALLATION: self.installation}, now, now, 0, "", False, spec.ports,
                 1000 + number, "",
             )  # fmt: skip
             self.containers[made.id] = made
@@ -194,6 +195,15 @@ class FakeRuntime:
         """Return none."""
         self._up()
         return iter(())
+
+    def connection(self) -> Any:
+        """Refuse: there is no such engine to move files to."""
+        raise EngineDown("a fake engine has no files", "")
+
+    def remove_volume(self, name: str) -> None:
+        """Note it."""
+        self._up()
+        self.acts.append(("remove volume", name))
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -40,6 +40,14 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A folder to work in, with nothing in it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def store(home: Path) -> Iterator[PersistenceManager]:
     store = PersistenceManager(home, background=False)
     yield store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -14,6 +15,8 @@ from p8.errors import NotFound
 
 if TYPE_CHECKING:
     from p8.assistants.agents import Agents, Places
+
+LAST = "states/model"  #: below the home
 
 
 class Catalog:
@@ -82,6 +85,19 @@ class Catalog:
             near = difflib.get_close_matches(name, [model.name for model in self.models()], 3, 0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else error.hint
             raise NotFound(error.message, hint) from error
+
+    def last(self) -> str:
+        """Return the model used last: a small file, as the first prompt must not wait for the database."""
+        try:
+            name = (self._home / LAST).read_text("utf-8").strip()[:200]
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return "" if name == local.NAME and not self.installed_local() else name
+
+    def note_last(self, name: str) -> None:
+        """Remember the model used last. A disk that refuses costs no more than that."""
+        with contextlib.suppress(OSError):
+            (self._home / LAST).write_text(name, "utf-8")
 
     def default(self) -> str:
         """Return a model that can answer now without being asked for: the local one, or nothing."""

@@ -35,18 +35,6 @@ def models() -> list[ModelInfo]:
     return found
 
 
-def default_model() -> str:
-    """Return the library's own default where its key is set, else nothing."""
-    if not is_available():
-        return ""
-    llm = _library()
-    with contextlib.suppress(Exception):
-        model = llm.get_model(llm.get_default_model())
-        if _has_key(llm, model):
-            return str(model.model_id)
-    return ""
-
-
 def _has_key(llm: Any, model: Any) -> bool:
     if not getattr(model, "needs_key", None):
         return True

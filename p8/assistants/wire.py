@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from p8.assistants.base import Cancel
+from p8.assistants.protocol import Json
 from p8.errors import AssistantError
 
 LINE_BYTES = 64 << 20  #: a longer line is no message
@@ -33,7 +34,6 @@ EXIT_S = 1.0  #: and after SIGTERM
 POLL_S = 0.05
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
 TELLING = re.compile(r"error|fail|denied|not found|invalid|cannot", re.IGNORECASE)
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

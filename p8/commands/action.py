@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Card, Confirm, Result, RunLines, Table, Text, command
-from p8.core.actions import MISSING, PROJECT_FOLDER, Action, Book, Parameter, read_actions, values_of
+from p8.core.actions import MISSING, PROJECT_FOLDER, USER_FOLDER, Action, Book, Parameter, read_actions, values_of
 from p8.errors import NotFound, P8Error, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 TRUSTED = "trusted_actions"  #: setting: fingerprints of projects' actions that the person agreed to
 MOST_TRUSTED = 500
+KINDS = frozenset({"python", "node", "rust", "go"})  #: signals that are kinds of projects
 
 
 @command(
@@ -24,6 +26,7 @@ MOST_TRUSTED = 500
     Arg("action", "its name", "action", "?"), Arg("values", "name=value, or values in order", "action", "*"),
     Arg("--yes", "agree to the project's actions as they are now", flag=True),
     Arg("--show", "only say what it would do", flag=True),
+    Arg("--all", "list also what is for other kinds of project", flag=True),
     Arg("--session", "in the shell: record it in this session instead of a new one", default=""),
     examples=("do test", "do commit fix the parser", "do log count=3 --show"),
 )  # fmt: skip
@@ -31,21 +34,23 @@ def do(app: App, args: Namespace) -> Result:
     """Do an action."""
     book = app.actions
     if not args.action:
-        return _listed(app, book)
+        return _listed(app, book, args.all)
     action = book.get(args.action)
-    words = shlex.join([args.action, *args.values])
+    named = isinstance(args.values, Mapping)  # a door that has them apart
+    given = [f"{name}={value}" for name, value in args.values.items()] if named else args.values
+    words = shlex.join([args.action, *given])
     if action.source == "project" and not args.show and not _agreed(app, book, args.yes):
         question = f"{PROJECT_FOLDER} came with this project. Trust it as it is, and run `{'; '.join(action.run)}`?"
         session = f" --session {shlex.quote(args.session)}" if args.session else ""
         return Result({"action": action.name, "lines": []}, (), Confirm(question, f"do {words} --yes{session}"))
-    values = values_of(args.values, action)
+    values = dict(args.values) if named else values_of(given, action)
     lines = action.lines(values, app.directory)
     data = {"action": action.name, "source": action.source, "lines": list(lines)}
     if args.show:
         return Result(data, tuple(Text(line) for line in lines))
     about: dict[str, Any] = {"action": action.name, "parameters": values}
     session = ""
-    if getattr(args, "door", "cli") == "cli":
+    if getattr(args, "door", "cli") != "repl":
         about["typed"] = f"/do {words}"
         session = app.store.sessions.resolve(args.session, app.project.id).id if args.session else ""
     elif args.session:
@@ -53,16 +58,23 @@ def do(app: App, args: Namespace) -> Result:
     return Result(data, (), RunLines(lines, about, session))
 
 
-def _listed(app: App, book: Book) -> Result:
+def _listed(app: App, book: Book, everything: bool) -> Result:
     chances = {s.action: s.confidence for s in _suggested(app, 1000) if s.action}
     habits = _uses(app)
+    kinds = KINDS & app.suggestions.signals()
+    elsewhere = KINDS - kinds if kinds and not everything else frozenset()
+    foreign = [a for a in book.all() if elsewhere.intersection(a.when) and not kinds.intersection(a.when)]
     ordered = sorted(book.all(), key=lambda a: (-chances.get(a.name, 0.0), a.name))
     rows = tuple(
-        (_percent(chances.get(a.name, 0.0)), a.usage().removeprefix("/do "), a.source, a.help) for a in ordered
+        (_percent(chances.get(a.name, 0.0)), a.usage().removeprefix("/do "), a.source, a.help)
+        for a in ordered
+        if a not in foreign
     )
     data = [plain(a) | {"confidence": chances.get(a.name, 0.0), **habits.get(a.name, {})} for a in ordered]
     problems = tuple(Text(problem, "warning") for problem in book.problems)
-    return Result(data, (Table(("NEXT", "ACTION", "FROM", ""), rows), *problems))
+    more = f"{len(foreign)} more are for other kinds of project: --all lists them. " if foreign else ""
+    where = f"Your own: {app.config.home / USER_FOLDER}/*.yaml; the project's: {PROJECT_FOLDER}/*.yaml"
+    return Result(data, (Table(("NEXT", "ACTION", "FROM", ""), rows), *problems, Text(more + where, "dim")))
 
 
 def _percent(chance: float) -> str:
@@ -121,11 +133,12 @@ def _agreed(app: App, book: Book, yes: bool) -> bool:
     return yes
 
 
-@command("action", "List the quick actions, with what may come next.", aliases=("action list",),
+@command("action", "List the quick actions, with what may come next.",
+         Arg("--all", "also those for other kinds of project", flag=True), aliases=("action list",),
          examples=("action", "action list"))  # fmt: skip
 def action(app: App, args: Namespace) -> Result:
     """List actions."""
-    return _listed(app, app.actions)
+    return _listed(app, app.actions, args.all)
 
 
 @command("action show", "Show what an action does and takes.", Arg("action", "its name", "action"),

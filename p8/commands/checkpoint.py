@@ -67,8 +67,7 @@ def checkpoint_create(app: App, args: Namespace) -> Result:
 
 def _create(app: App, name: str) -> Result:
     app.ensure_session()
-    container = app.container.facts() if "container" in app.__dict__ else {}
-    made = app.checkpoints.create(name, **({"container": container} if container else {}))
+    made = app.checkpoints.create(name)
     said = Text(f"◆ {made.name} — {git_line(made.git)}", "good")
     views: list[View] = [said]
     for what in ("git", "files"):
@@ -98,6 +97,8 @@ def checkpoint_list(app: App, args: Namespace) -> Result:
 @command("checkpoint show", "Show a checkpoint.", Arg("checkpoint", "name, id or `last`", "checkpoint", "+"))
 def checkpoint_show(app: App, args: Namespace) -> Result:
     """Show a checkpoint."""
+    from p8.core.container_reality import line
+
     found = app.checkpoints.get(" ".join(args.checkpoint))
     state = found.git
     head = found.data.get("head") or {}
@@ -107,7 +108,7 @@ def checkpoint_show(app: App, args: Namespace) -> Result:
         ("directory", str(found.data.get("directory", ""))),
         ("git", git_line(state)), ("commit", str(head.get("subject", ""))), ("staged", "\n".join(state.staged)),
         ("modified", "\n".join(state.modified)), ("untracked", "\n".join(state.untracked)),
-        ("conflicted", "\n".join(state.conflicted)),
+        ("conflicted", "\n".join(state.conflicted)), ("container", line(found.data.get("container") or {})),
     )  # fmt: skip
     return Result(plain(found), (Card(f"◆ {found.name}", tuple((k, v) for k, v in fields if v)),))
 

@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-from p8.commands.registry import Plot, Result, Table, Text, View, command
-from p8.errors import UsageError
+from p8.commands.registry import Arg, Meter, Meters, Plot, Result, Text, View, command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from p8.app import App
-    from p8.core.context import Gauge
+    from p8.core.gauge import Gauge
 
-CELLS = 30
 WARNING, FULL = 0.7, 0.9
 MARKS = {"done": "✓", "now": "▸"}
 
 
-@command("context", "Show how full the context is, by phase and by source.", doors=("repl",))
+@command(
+    "context", "Show how full the context is, by phase and by source.",
+    Arg("session", "which session; the current one, in the shell the last one", "session", "*"),
+    examples=("context", "context last --json"),
+)  # fmt: skip
 def context(app: App, args: Namespace) -> Result:
     """Show the gauge."""
-    if app.sessions.current is None:
-        raise UsageError("no session is active", "say something and one begins, or /resume one")
-    found = app.planner.gauge()
+    current = app.session_known
+    if not args.session and current is not None:
+        return _shown(app.planner.gauge())
+    from p8.assistants.tokens import window_of
+    from p8.commands.session import last_worked, target
+    from p8.core.gauge import gauge_of, recorded
+
+    row = target(app, args.session) if args.session else last_worked(app)
+    if current is not None and row.id == current.session_id:
+        return _shown(app.planner.gauge())
+    window = window_of(row.model, limit=app.config.context_limit_tokens)
+    return _shown(gauge_of(*recorded(row.meta), (), row.model, window)._replace(fired=(), waiting=()))
+
+
+def _shown(found: Gauge) -> Result:
     plain = found._asdict() | {"phases": [list(p) for p in found.phases], "forecast": found.forecast._asdict()}
     return Result(plain, tuple(views_of(found)))
 
 
 def views_of(found: Gauge) -> list[View]:
     """Return the gauge as a person reads it."""
-    label = f"{found.model or 'no model'} takes"
-    views: list[View] = [_gauge(label, found.filled, found.window, found.turns_left_window)]
+    meters = [_meter(found.model or "no model", found.filled, found.window, found.turns_left_window)]
     if found.budget:
-        views.append(_gauge("the plan allows", found.used, found.budget, found.turns_left_budget))
-    rows = tuple(
-        (f"{MARKS.get(how, ' ')} {name}", _bar(used, may), f"{used:,}", f"{may:,}" if may else "")
-        for name, used, may, how in found.phases
-    )
+        meters.append(_meter("the plan", found.used, found.budget, found.turns_left_budget))
+    views: list[View] = [Meters(tuple(meters))]
     if found.budget:
-        views.append(Table(("PHASE", "", "USED", "MAY USE"), rows))
+        views.append(Meters(tuple(_phase(*phase) for phase in found.phases), "Phases of the plan"))
     sources = tuple((name, float(tokens)) for name, tokens in found.sources.items() if tokens)
     if sources:
         names, values = zip(*sources, strict=True)
@@ -55,13 +65,15 @@ def views_of(found: Gauge) -> list[View]:
     return [*views, Text("; ".join(said), "dim")]
 
 
-def _gauge(label: str, used: int, whole: int, turns: int | None) -> Text:
+def _meter(label: str, used: int, whole: int, turns: int | None) -> Meter:
     part = used / whole if whole else 0.0
     style = "bad" if part >= FULL else "warning" if part >= WARNING else "good"
     ahead = f", about {turns} turns left" if turns is not None else ""
-    return Text(f"{_bar(used, whole)} {part:4.0%} of {whole:,} tokens {label}{ahead}", style)
+    return Meter(label, part, f"{used:,} of {whole:,} tokens{ahead}", style)
 
 
-def _bar(used: int, whole: int) -> str:
-    filled = min(CELLS, round(CELLS * used / whole)) if whole else 0
-    return "━" * filled + "─" * (CELLS - filled)
+def _phase(name: str, used: int, may: int, how: str) -> Meter:
+    note = f"{used:,} of {may:,} tokens" if may and how != "done" else f"{used:,} tokens"
+    style = "dim" if how == "done" else "bad" if used > may else "accent"
+    part = 1.0 if how == "done" else used / may if may else 0.0
+    return Meter(f"{MARKS.get(how, ' ')} {name}", part, note, style)

@@ -7,12 +7,11 @@ import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from p8.commands.instance import alerts
 from p8.commands.registry import Arg, Result, Stream, Text, command
@@ -21,6 +20,7 @@ from p8.model import from_us, now_us
 
 if TYPE_CHECKING:
     from p8.app import App
+    from p8.core.supervisor import Lookout
     from p8.events import Change
 
 DAEMON_WITHIN_S = 10.0
@@ -93,29 +93,37 @@ def image(app: App, args: Namespace) -> Result:
 )  # fmt: skip
 def watch(app: App, args: Namespace) -> Result:
     """Look after them."""
-    from p8.core.supervisor import DaemonLock, daemon_pid
+    from p8.core.supervisor import Lookout, daemon
 
     app.store.start()
-    running = daemon_pid(app.config.home)
+    running, name = daemon(app.config.home)
     if args.stop:
         if not running:
             return Result({"running": False}, (Text("No watch is running.", "dim"),))
+        if name == "serve":
+            raise Conflict(
+                f"process {running} serves too", "p8 serve --no-watch serves without looking after instances"
+            )
         os.kill(running, signal.SIGTERM)
         return Result({"stopped": running}, (Text(f"the watch, process {running}, was told to end"),))
     if running:
-        raise Conflict(f"process {running} looks after the instances already", "p8 watch --stop ends it")
+        hint = "it is p8 serve" if name == "serve" else "p8 watch --stop ends it"
+        raise Conflict(f"process {running} looks after the instances already", hint)
     if args.daemon:
-        return _daemon(app)
-    lock = DaemonLock(app.config.home)
-    if not lock.acquire():
+        pid = watch_in_background(app)
+        return Result({"pid": pid}, (Text(f"process {pid} looks after the instances", "good"),))
+    said: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    lookout = Lookout(app.instances, "watch", lambda text: said.put(f"{text}\n".encode()))
+    silent = app.bus.subscribe(_telling(said))
+    if not lookout.begin():
         raise Conflict("another process looks after the instances already", "p8 watch --stop ends it")
     count = len(app.instances.roster.all("up"))
-    return Result(
-        None, (Text(f"looking after {count} instances; Ctrl-C ends it", "dim"),), Stream(_watching(app, lock))
-    )
+    watching = Stream(_watching(said, lookout, silent))
+    return Result(None, (Text(f"looking after {count} instances; Ctrl-C ends it", "dim"),), watching)
 
 
-def _daemon(app: App) -> Result:
+def watch_in_background(app: App) -> int:
+    """Start the process that looks after all instances; return its id. Raises ContainerError."""
     from p8.core.supervisor import daemon_pid
 
     path = app.config.home / "logs" / "watch.log"
@@ -129,14 +137,11 @@ def _daemon(app: App) -> Result:
         if made.poll() is not None or time.monotonic() > until:
             raise ContainerError("the watch did not begin", f"{path} says why")
         time.sleep(0.05)
-    return Result({"pid": made.pid}, (Text(f"process {made.pid} looks after the instances", "good"),))
+    return made.pid
 
 
-def _watching(app: App, lock: Any) -> Iterator[bytes]:
-    """Look after instances, and give each alert as a line."""
-    from p8.core.supervisor import Supervisor
-
-    said: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+def _telling(said: queue.SimpleQueue[bytes | None]) -> Callable[[Change], None]:
+    """Return a subscriber that puts each alert down as a line."""
 
     def heard(change: Change) -> None:
         if change.kind == "notice" and change.data.get("text"):
@@ -144,30 +149,19 @@ def _watching(app: App, lock: Any) -> Iterator[bytes]:
             at = f"{from_us(change.time_us or now_us()):%Y-%m-%d %H:%M:%S}"
             said.put(f"{at} {level.upper():<7} {change.data['text']}\n".encode())
 
-    supervisor = Supervisor(app.instances)
-    silent = app.bus.subscribe(heard)
+    return heard
+
+
+def _watching(said: queue.SimpleQueue[bytes | None], lookout: Lookout, silent: Callable[[], None]) -> Iterator[bytes]:
+    """Give what is said as it comes, until told to stop."""
     before = signal.signal(signal.SIGTERM, lambda *_: said.put(None))
-    work = threading.Thread(target=supervisor.run, name="p8-supervisor", daemon=True)
     try:
-        yield from _first(app)
-        work.start()
         while (line_ := said.get()) is not None:
             yield line_
     finally:
         signal.signal(signal.SIGTERM, before)
         silent()
-        supervisor.stop()
-        if work.is_alive():
-            work.join(30.0)
-        lock.release()
-
-
-def _first(app: App) -> Iterator[bytes]:
-    try:
-        for said in app.instances.reconcile():
-            yield f"{said}\n".encode()
-    except ContainerError as error:
-        yield f"{error.message}; it is waited for\n".encode()
+        lookout.end()
 
 
 @command("instance events", "Show what happened to instances: starts, alerts, recoveries.",

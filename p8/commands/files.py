@@ -146,9 +146,10 @@ def checkpoint_diff(app: App, args: Namespace) -> Result:
     changed = snapshots.diff(first, second)
     rows = tuple((c.what, c.path) for c in changed if (c.new or c.old) and not _plain_folder(c))
     views.append(Table(("FILE", "PATH"), rows, "No file differs."))
-    if args.patch and rows:
-        views.append(Text(snapshots.patch(first, second)))
-    data = {"git": lines, "files": [{"path": c.path, "what": c.what} for c in changed]}
+    data: dict[str, Any] = {"git": lines, "files": [{"path": c.path, "what": c.what} for c in changed]}
+    if args.patch:
+        data["patch"] = snapshots.patch(first, second) if rows else ""
+        views.append(Text(data["patch"]))
     return Result(data, tuple(views))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from p8.commands.registry import Arg, Result, Table, Text, View, command
-from p8.commands.session import entry_data, entry_views, short, target
+from p8.commands.session import short, target
+from p8.commands.transcript import entry_data, entry_views
 from p8.errors import UsageError
 
 TYPE_CHECKING = False

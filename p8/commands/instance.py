@@ -87,10 +87,26 @@ def start(app: App, args: Namespace) -> Result:
     if made.verdict is not None and not made.verdict.healthy:
         views.append(Text(f"but {', '.join(made.verdict.reasons)}", "warning"))
     if getattr(args, "door", "") == "repl":
-        app.look_after()
+        app.upkeep.instances()
+    elif one.meta.get("remote"):
+        views.append(_kept_in_sync(app))
     if args.attach:
         return attached(app, one.id, ())._replace(views=tuple(views))
     return Result({**one.to_dict(), "warnings": list(made.warnings)}, tuple(views))
+
+
+def _kept_in_sync(app: App) -> View:
+    """See that a process keeps instances elsewhere in sync once this one has ended."""
+    from p8.commands.engine import watch_in_background
+    from p8.core.supervisor import daemon_pid
+
+    try:
+        pid = daemon_pid(app.config.home) or watch_in_background(app)
+    except ContainerError as error:
+        pid = daemon_pid(app.config.home)  # two were started at once
+        if not pid:
+            return Text(f"nobody keeps it in sync: {error.message}; p8 watch does", "warning")
+    return Text(f"process {pid} keeps it in sync; p8 watch --stop ends that", "dim")
 
 
 def project_of(app: App, words: str) -> tuple[str, Path]:
@@ -120,7 +136,8 @@ def stop(app: App, args: Namespace) -> Result:
         raise UsageError("which instance?", "ai-session list shows them; --all stops all")
     done = _each(names, lambda name: app.instances.stop(name, args.force))
     said = tuple(Text(f"{one.id} is stopped") for one in done) or (Text("No instance is up.", "dim"),)
-    return Result([one.to_dict() for one in done], said)
+    lacking = tuple(Text(f"{one.id}: {one.meta['unsynced']}", "warning") for one in done if one.meta.get("unsynced"))
+    return Result([one.to_dict() for one in done], (*said, *lacking))
 
 
 def _each(names: Sequence[str], work: Callable[[str], Instance]) -> list[Instance]:
@@ -154,13 +171,15 @@ def resume(app: App, args: Namespace) -> Result:
 
 
 @command("instance remove", "Stop an instance and forget it; its state folder and configuration stay.", WHICH,
-         Arg("--yes", "without asking", flag=True))  # fmt: skip
+         Arg("--yes", "without asking", flag=True),
+         Arg("--discard", "also what is only on an engine elsewhere, and never brought here", flag=True))  # fmt: skip
 def remove(app: App, args: Namespace) -> Result:
     """Forget one."""
     one = app.instances.roster.get(args.instance)
     if not args.yes:
-        return Result(None, (), Confirm(f"Stop and forget {one.id}?", f"instance remove {one.id} --yes"))
-    app.instances.remove(one.id)
+        more = " --discard" if args.discard else ""
+        return Result(None, (), Confirm(f"Stop and forget {one.id}?", f"instance remove {one.id} --yes{more}"))
+    app.instances.remove(one.id, args.discard)
     return Result({"removed": one.id}, (Text(f"{one.id} is forgotten; its files stay"),))
 
 
@@ -230,6 +249,7 @@ def _card(one: Instance) -> Card:
         ("port", f"127.0.0.1:{one.port}" if one.port else ""), ("socket", str(meta.get("socket", ""))),
         ("image", str(meta.get("image", ""))), ("container", one.container[:12]),
         ("limits", f"{meta.get('cpu_limit', '')} CPU, {meta.get('memory_limit', '')} memory"), ("used", used),
+        ("engine", str(meta.get("remote") or "")), ("not brought here", str(meta.get("unsynced") or "")),
         ("up for", uptime(one)), ("restarts", str(meta.get("restarts") or "")),
     )  # fmt: skip
     return Card(one.id, tuple((name, value) for name, value in fields if value))
@@ -286,9 +306,7 @@ def usage_rows(instances: Sequence[Instance], samples: Any) -> tuple[tuple[str, 
 
 
 def _metered(app: App, watch: bool, order: Callable[[Instance, Any], float]) -> Result:
-    from p8.core.meter import Meter
-
-    meter, roster = Meter(app.runtime), app.instances.roster
+    meter, roster = app.meter, app.instances.roster
 
     def measure(wait_s: float) -> tuple[list[Instance], Any]:
         found = roster.all("up")
@@ -302,8 +320,7 @@ def _metered(app: App, watch: bool, order: Callable[[Instance, Any], float]) -> 
     found, samples = measure(SAMPLE_WITHIN_S)
     data = [{"id": one.id, **(samples[one.container]._asdict() if one.container in samples else {})} for one in found]
     if watch:
-        return Result(data, (), Live(draw, 1.0, meter.close))
-    meter.close()
+        return Result(data, (), Live(draw, app.view.get("watch_s")))
     return Result(data, (Table(USAGE, usage_rows(found, samples), "No instance is up."),))
 
 
@@ -422,7 +439,7 @@ def health(app: App, args: Namespace) -> Result:
         return [roster.get(words[0])] if words else [one for one in roster.all() if one.status in {"running", "error"}]
 
     if verb == "watch":
-        return Result(None, (), Live(lambda: (_health_table(_verdicts(app, chosen())),), 2.0))
+        return Result(None, (), Live(lambda: (_health_table(_verdicts(app, chosen())),), app.view.get("watch_s")))
     found = _verdicts(app, chosen())
     data = [{**v._asdict(), "state": str(v.state or "gone")} for v in found]
     status = 0 if all(v.healthy for v in found) else ContainerError.exit_status
@@ -448,6 +465,41 @@ def heal(app: App, args: Namespace) -> Result:
     took = (now_us() - begun) / 1e6
     data = {"id": one.id, "healthy": True, "done": True, "seconds": round(took, 2)}
     return Result(data, (Text(f"{one.id} is well again after {took:.1f} s", "good"),))
+
+
+# on an engine elsewhere
+
+SYNC = ("ID", "SYNC", "FILES", "TO COME", "CONFLICTS", "LAST", "KEPT BY", "WHAT IS WRONG")
+
+
+@command("instance sync", "Bring what has changed over now, between here and instances on an engine elsewhere.",
+         Arg("instance", "its id; all where none is given", "instance", "?", default=""),
+         Arg("--status", "only show how it stands", flag=True),
+         examples=("instance sync my-project-claude", "instance sync --status"))  # fmt: skip
+def sync(app: App, args: Namespace) -> Result:
+    """Force it, or show it."""
+    roster, remotes = app.instances.roster, app.instances.remotes
+    chosen = [roster.get(args.instance)] if args.instance else [one for one in roster.all() if one.meta.get("remote")]
+    failed = False
+    for one in chosen if not args.status else ():
+        try:
+            remotes.sync(one)
+        except ContainerError:
+            failed = True
+            if args.instance:
+                raise
+    found = [remotes.describe(one) for one in chosen]
+    rows = tuple(
+        (
+            one["id"], one["sync"], f"{one.get('files', 0):,}", f"{one.get('pending', 0):,}",
+            f"{len(one.get('conflicts', ()))}", age(int(one["at"] * 1e6)) if one.get("at") else "-",
+            f"process {one['kept_by']}" if one.get("kept_by") else "-", str(one.get("problem") or "-"),
+        ) for one in found
+    )  # fmt: skip
+    doubles = [f"{one['id']}: both are kept: {path}" for one in found for path in one.get("conflicts", ())]
+    table = Table(SYNC, rows, "No instance is on an engine elsewhere.")
+    views: tuple[View, ...] = (table, *(Text(said, "warning") for said in doubles))
+    return Result(found, views, status=ContainerError.exit_status if failed else 0)
 
 
 def alerts(lines: Iterator[dict[str, Any]]) -> Table:

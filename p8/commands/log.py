@@ -24,18 +24,26 @@ MOST = 100_000
     Arg("--after", "a cursor that an earlier run printed, or start, or now; the newest where none is given"),
     Arg("--session", "only of this session", "session", default=""),
     Arg("--kind", "only of this kind", choices=tuple(map(str, Kind))),
+    Arg("--what", "only what says this: metrics, error, handoff, started …; several with commas between", default=""),
     Arg("--limit", "at most so many", default=50, type=int),
-    examples=("log", "log --follow --json", "log --after start --kind event --limit 1000", "log --session last"),
+    examples=("log", "log --follow --json", "log --after start --kind event --limit 1000", "log --session last",
+              "log --follow --what metrics,error --json"),
 )  # fmt: skip
 def log(app: App, args: Namespace) -> Result:
     """Show or follow events."""
     from p8.core.log import concerns, follow, now, plain
     from p8.store.feed import START
 
+    said = {word.strip() for word in args.what.split(",")} - {""}
     session = target(app, [args.session]).id if args.session else ""
 
     def wanted(event: Event) -> bool:
-        return (not session or concerns(event, session)) and (not args.kind or event.entry.kind == args.kind)
+        entry = event.entry
+        return (
+            (not session or concerns(event, session))
+            and (not args.kind or entry.kind == args.kind)
+            and (not said or str(entry.data.get("what", "")) in said)
+        )
 
     given = {"start": START}.get(args.after, args.after)
     given = now(app.store) if given == "now" or (args.follow and not given) else given
@@ -82,6 +90,10 @@ def what(event: Event) -> str:
     values = entry.data.get("set")
     changed = ", ".join(map(str, values)) if said == "annotated" and isinstance(values, dict) else ""
     who = f"{entry.role}: " if entry.role else ""
+    if said == "metrics":
+        from p8.core.pulse import line_of as metrics_line
+
+        return f"metrics, {metrics_line(entry.data)}"
     return " ".join(f"{said} {changed} {who}{entry.text}".split())[:200]
 
 

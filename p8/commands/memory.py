@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Card, Confirm, Result, Table, Text, command
 from p8.commands.session import age, short
-from p8.core.memories import SCOPES, Memory
+from p8.core.memories import SCOPES
+from p8.core.shelf import Memory
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -19,8 +20,9 @@ SCOPE = Arg("--scope", "session, project or user", choices=SCOPES)
     "remember", "Remember something for later sessions; the assistant is told of it.",
     Arg("text", "what", nargs="*"), SCOPE, Arg("--keep", "as a file at once, not only in memory", flag=True),
     Arg("--tag", "a word to find it by; several with commas", "tag", default=""),
-    Arg("--promote", "make this hot memory a file", default=""),
-    examples=("remember The build needs Python 3.11", "remember --scope user --keep I prefer short answers"),
+    Arg("--promote", "make this hot memory a file", "memory", default=""),
+    examples=("remember The build needs Python 3.11", "remember --scope user --keep I prefer short answers",
+              "remember --promote ab12-9f3e"),
 )  # fmt: skip
 def remember(app: App, args: Namespace) -> Result:
     """Remember."""
@@ -60,8 +62,9 @@ def _card(memory: Memory) -> Card:
 
 
 @command(
-    "forget", "Forget a memory; a file goes to the trash.", Arg("memory", "its id, or words only it has", nargs="+"),
-    Arg("--yes", "do not ask", flag=True), examples=("forget ab12-9f3e", "forget build needs Python"),
+    "forget", "Forget a memory; a file goes to the trash.",
+    Arg("memory", "its id, or words only it has", "memory", "+"), Arg("--yes", "do not ask", flag=True),
+    examples=("forget ab12-9f3e", "forget build needs Python"),
 )  # fmt: skip
 def forget(app: App, args: Namespace) -> Result:
     """Forget."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Choose, Result, Table, Text, command
-from p8.errors import UsageError
+from p8.errors import P8Error, UsageError
 
 if TYPE_CHECKING:
     from p8.app import App
+    from p8.model import SessionRow
 
 
 @command("model", "Show or switch who answers, also in the middle of a session.", Arg("name", "its name", "model", "?"),
@@ -26,6 +28,13 @@ def model(app: App, args: Namespace) -> Result:
     options = tuple((m.name, f"{'●' if m.ready else '○'} {m.name}", f"{m.title}  {m.note}".strip()) for m in known)
     views = (Text(f"{app.model or 'No model'} answers." if app.model else "No model is set."),)
     return Result({"model": app.model}, views, Choose("Who answers?", options, "model"))
+
+
+def answer_as_before(app: App, row: SessionRow) -> None:
+    """Have a session that is gone on with answered by who answered it last, unless the settings name somebody."""
+    if row.model and row.model != app.model and not app.config.model:
+        with contextlib.suppress(P8Error):
+            app.switch_model(row.model)
 
 
 @command("model list", "List the models; ● can answer now.", Arg("--ready", "only those", flag=True))

@@ -69,7 +69,7 @@ def session_phase(app: App, args: Namespace) -> Result:
 
 
 @command("session complete", "Finish the plan, write a last checkpoint and handoff, and end the session.",
-         doors=("repl",), aliases=("sess complete",))  # fmt: skip
+         doors=("repl",), aliases=("sess complete",), examples=("session complete",))  # fmt: skip
 def session_complete(app: App, args: Namespace) -> Result:
     """Complete the session, and show what came of it."""
     from p8.commands.session import target
@@ -84,8 +84,9 @@ def session_complete(app: App, args: Namespace) -> Result:
             app.planner.finish_phase()
     checkpoint = app.checkpoints.create("completed")
     note = app.handoff.write(reason="completed")
-    shown = session_stats(app, target(app, []))
+    shown = session_stats(app, target(app, []), completed=True)
     app.note_place()
+    app.say_metrics("completed", measured=shown.data)
     app.sessions.end_session()
     said = Text(f"Completed. ◆ {checkpoint.name}; handoff in {note.path}", "good")
     data = {"session": current.session_id, "status": "completed", "handoff": str(note.path), "metrics": shown.data}

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Card, Confirm, Result, Switched, Table, Text, command
 from p8.commands.session import UNDO_STEPS, age, short
+from p8.core.amounts import bytes_said, many
 from p8.errors import UsageError
 from p8.model import ProjectRow, from_us
 
 if TYPE_CHECKING:
     from p8.app import App
     from p8.core.cleanup import Act
+    from p8.core.project_trash import Leaving
 
 WHICH = Arg("project", "id, name or part of one; that of this directory where none is given", "project", "*")
 NAMED = Arg("--project", "which; that of this directory where none is given", "project", default="")
@@ -81,7 +83,7 @@ def _shown(app: App, row: ProjectRow) -> Result:
         ("sessions", f"{made.sessions}" + (f", {made.in_trash} in the trash" if made.in_trash else "")),
         ("work", f"{made.messages} messages, {made.commands} commands, {made.executions} run, {_span(made.span_us)}"),
         ("tokens", f"{made.tokens_in} in, {made.tokens_out} out" + (f", ${made.cost:.4f}" if made.cost else "")),
-        ("size", f"{made.size_bytes:,} bytes said"),
+        ("size", f"{bytes_said(made.size_bytes)} said"),
         ("deleted", f"{from_us(row.deleted_us):%Y-%m-%d %H:%M} UTC" if row.deleted_us is not None else ""),
     )  # fmt: skip
     card = Card(("★ " if one.pinned else "") + one.name, tuple((k, v) for k, v in fields if v))
@@ -175,7 +177,7 @@ def project_pin(app: App, args: Namespace) -> Result:
     return _said(app, app.portfolio.change(target(app, args.project).project.id, pinned=True), "Pinned")
 
 
-@command("project unpin", "Take a pin back.", WHICH)
+@command("project unpin", "Take a pin back.", WHICH, examples=("project unpin my-api",))
 def project_unpin(app: App, args: Namespace) -> Result:
     """Unpin a project."""
     return _said(app, app.portfolio.change(target(app, args.project).project.id, pinned=None), "Not pinned any more")
@@ -216,6 +218,59 @@ def project_restore(app: App, args: Namespace) -> Result:
     """Restore a project."""
     row = app.removal.restore(target(app, args.project, deleted=True))
     return _said(app, row, "Out of the trash")
+
+
+@command(
+    "project purge", "Remove projects in the trash for good: their sessions there, and the folder where P8 hosts it.",
+    Arg("project", "one in the trash: id, name or part of one", "project", "*"),
+    Arg("--expired", "those that are due, where trash.expire_days is set", flag=True),
+    Arg("--dry-run", "list what would go, and do nothing", flag=True), Arg("--yes", "do not ask", flag=True),
+    examples=("project purge scratch --dry-run", "project purge --expired"),
+)  # fmt: skip
+def project_purge(app: App, args: Namespace) -> Result:
+    """Purge projects."""
+    if bool(args.project) == args.expired:
+        raise UsageError("name a project, or say --expired", "project list --trash shows what can be purged")
+    kept = app.project_trash
+    leaving = kept.due() if args.expired else [kept.leaving(target(app, args.project, deleted=True))]
+    if not leaving:
+        days = app.config.trash_expire_days
+        said = (
+            f"Nothing has been in the trash for {days} days." if days else "trash.expire_days is not set: nothing goes."
+        )
+        return Result({"purged": []}, (Text(said),))
+    table = Table(
+        ("NAME", "SESSIONS", "FOLDER", "IN TRASH SINCE", "GOES BY ITSELF", "ID"),
+        tuple(
+            (one.row.project.name, str(len(app.removal.sessions_in_trash(one.row))),
+             bytes_said(one.size_bytes) if one.folder else "", f"{from_us(one.row.deleted_us or 0):%Y-%m-%d}",
+             f"{from_us(one.goes_us):%Y-%m-%d %H:%M}" if one.goes_us else "", one.row.project.id)
+            for one in leaving
+        ),
+    )  # fmt: skip
+    data: dict[str, Any] = {"projects": [_leaving(one) for one in leaving], "purged": []}
+    if args.dry_run:
+        return Result(data, (table, Text("Nothing was removed.", "dim")))
+    if not args.yes:
+        words = "--expired" if args.expired else leaving[0].row.project.id
+        what = leaving[0].row.project.name if len(leaving) == 1 else f"{len(leaving)} projects"
+        return Result(data, (table,), Confirm(f"Remove {what} for good? This cannot be taken back.",
+                                              f"project purge {words} --yes"))  # fmt: skip
+    gone = [(one, kept.purge(one.row)) for one in leaving]
+    said = ", ".join(f"{one.row.project.name} ({bytes_said(done.size_bytes)}, {many(len(done.sessions), 'session')})"
+                     for one, done in gone)  # fmt: skip
+    stay = tuple(Text(f"It stays: {why}", "warning") for _, done in gone for why in done.kept)
+    purged = [one.row.project.id for one, _ in gone]
+    return Result(data | {"purged": purged, "kept": [why for _, done in gone for why in done.kept]},
+                  (Text(f"Removed for good: {said}."), *stay))  # fmt: skip
+
+
+def _leaving(one: Leaving) -> dict[str, Any]:
+    return {
+        "project_id": one.row.project.id, "name": one.row.project.name, "folder": one.folder,
+        "size_bytes": one.size_bytes, "deleted_at": from_us(one.row.deleted_us or 0).isoformat(),
+        "goes_at": from_us(one.goes_us).isoformat() if one.goes_us else None,
+    }  # fmt: skip
 
 
 @command(

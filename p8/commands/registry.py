@@ -34,7 +34,7 @@ class Arg(Record):
     One argument of a command, in argparse's terms.
 
     `complete` says what Tab offers: "session", "checkpoint", "model", "path", "command", "tag", "action", "project",
-    "setting" (of the screen) or nothing.
+    "agent", "memory", "view" (a setting of it, with its value) or nothing.
     """
 
     name: str  #: "title", or "--id" for an option
@@ -79,16 +79,32 @@ class Card(Record):
 
 
 class Plot(Record):
-    """Numbers as a picture: bars by label, or lines over one axis whose ends are the first and the last label."""
+    """Numbers as a picture: bars by label, or columns or lines over an axis from the first label to the last."""
 
     title: str
-    kind: str  #: "bars" or "lines"
+    kind: str  #: "bars", "columns" or "lines"
     labels: tuple[str, ...]
-    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars take the first
+    series: tuple[tuple[str, tuple[float, ...]], ...]  #: name and values; bars and columns take the first
     unit: str = ""
 
 
-View = Text | Markdown | Table | Card | Plot
+class Meter(Record):
+    """A part of a whole."""
+
+    label: str
+    part: float  #: 0 to 1; more is drawn as full
+    note: str = ""  #: said behind it
+    style: str = ""  #: as `Text` has it
+
+
+class Meters(Record):
+    """Parts of wholes below each other, to be compared at a glance."""
+
+    rows: tuple[Meter, ...]
+    title: str = ""
+
+
+View = Text | Markdown | Table | Card | Plot | Meters
 
 
 # What a command asks of its door, beyond drawing. A door that cannot do it draws the views and leaves it.
@@ -163,7 +179,7 @@ class Live(Record):
     """Draw anew every so many seconds, until the person has seen enough."""
 
     draw: Callable[[], tuple[View, ...]]
-    every_s: float = 2.0
+    every_s: float
     close: Callable[[], None] = lambda: None
 
 
@@ -369,14 +385,16 @@ class Registry:
         Return the command that `words` begin with (two words before one) and the words left.
 
         Raises:
-            UsageError: there is none; the hint names the nearest ones.
+            UsageError: there is none, and the hint names the nearest ones; or it is offered at another door.
         """
         if words:
             self.load(words[0], " ".join(words[:2]) if len(words) > 1 else "")
         for length in (2, 1):
             name = " ".join(words[:length])
             found = self.commands.get(self.aliases.get(name, name))
-            if len(words) >= length and found is not None and door in found.doors:
+            if len(words) >= length and found is not None:
+                if door not in found.doors:
+                    raise UsageError(f"{found.path} works in the REPL only", f"p8, then /{' '.join(words)[:60]}")
                 return found, list(words[length:])
         raise UsageError(f"no command is called {words[0]!r}" if words else "no command given", self._near(words, door))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     "serve", "Serve sessions and instances: REST, a live stream, and a dashboard for the browser.",
     Arg("--port", "on 127.0.0.1 at this port (0: any) besides the socket in the home", type=int),
     Arg("--link", "print a new login link of the server that is running, and leave", flag=True),
+    Arg("--no-watch", "do not look after instances besides, as p8 watch does", flag=True),
     Arg("--no-supervise", "end when the server ends, instead of starting it again", flag=True),
     doors=("cli",), examples=("serve", "serve --port 8008", "serve --link"),
 )  # fmt: skip
@@ -23,7 +24,8 @@ def serve(app: App, args: Namespace) -> Result:
     """Serve."""
     if args.port is not None and not 0 <= args.port <= 65535:
         raise UsageError(f"no port is numbered {args.port}", "0 to 65535")
-    options = {"port": args.port, "link": args.link, "supervise": not args.no_supervise}
+    options = {"port": args.port, "link": args.link, "supervise": not args.no_supervise,
+               "watch": not args.no_watch}  # fmt: skip
     return Result(None, (), Serve("web", options))
 
 

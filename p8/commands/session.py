@@ -9,13 +9,11 @@ from p8.commands.registry import (
     Arg,
     Card,
     Confirm,
-    Markdown,
     OpenPicker,
     Result,
     Switched,
     Table,
     Text,
-    View,
     command,
 )
 from p8.errors import Conflict, NotFound, UsageError
@@ -66,9 +64,22 @@ def target(app: App, words: Sequence[str]) -> SessionRow:
     return app.store.sessions.get(app.sessions.current.session_id)
 
 
+def last_worked(app: App) -> SessionRow:
+    """
+    Return the project's newest session in which something was said, run or planned.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for row in app.store.sessions.page(project=app.project.id, limit=100):
+        if row.messages or row.executions or "plan" in row.meta:
+            return row
+    raise NotFound("no session in this project yet", "say something, and one begins")
+
+
 def plain(row: SessionRow) -> dict[str, Any]:
     """Return a session as `--json` prints it."""
-    data = {name: getattr(row, name) for name in row._fields}
+    data = row._asdict()
     times = {"created": row.created_us, "last": row.last_us, "ended": row.ended_us, "trashed": row.trashed_us}
     data |= {name: from_us(at).isoformat() if at is not None else None for name, at in times.items()}
     for name in times:
@@ -190,6 +201,8 @@ def _put_down(app: App, what: str, act: Any) -> Result:
 @command("session info", "Show what is known of a session.", WHICH, aliases=("sess info", "session show-info"))
 def session_info(app: App, args: Namespace) -> Result:
     """Show a session."""
+    from p8.core.amounts import bytes_said
+
     row = target(app, args.session)
     holder = app.store.leases.holder(row.id)
     forks = app.store.sessions.children(row.id)
@@ -200,7 +213,7 @@ def session_info(app: App, args: Namespace) -> Result:
         ("begun", f"{from_us(row.created_us):%Y-%m-%d %H:%M} UTC"), ("last", f"{age(row.last_us)} ago"),
         ("messages", str(row.messages)), ("commands", f"{row.commands} typed, {row.executions} run"),
         ("tokens", f"{row.tokens_in} in, {row.tokens_out} out" + (f", ${row.cost:.4f}" if row.cost else "")),
-        ("size", f"{row.size_bytes:,} bytes in {row.entries} entries"), ("tags", " ".join(row.tags)),
+        ("size", f"{bytes_said(row.size_bytes)} in {row.entries:,} entries"), ("tags", " ".join(row.tags)),
         ("forked from", f"{row.parent} at {row.fork_seq}" if row.parent else ""),
         ("forks", ", ".join(short(f.id) for f in forks)),
     ]  # fmt: skip
@@ -388,6 +401,8 @@ def session_fork(app: App, args: Namespace) -> Result:
          aliases=("sess show",), examples=("session show last --limit 20",))  # fmt: skip
 def session_show(app: App, args: Namespace) -> Result:
     """Show a transcript."""
+    from p8.commands.transcript import entry_data, entry_views
+
     row = target(app, args.session)
     entries = app.store.sessions.entries(row.id, limit=args.limit, newest=True, before=_place(row, args.before))
     data = {"session": plain(row), "entries": [entry_data(e) for e in entries]}
@@ -400,46 +415,6 @@ def _place(row: SessionRow, words: str) -> Entry | None:
     if words and not (number.isdecimal() and number.isascii() and len(number) < 12):
         raise UsageError(f"not an entry: {words[:60]!r}", "its number, or SESSION:NUMBER")
     return Entry(stream or row.id, int(number), 0, "", {}) if words else None
-
-
-def entry_data(entry: Entry) -> dict[str, Any]:
-    """Return an entry as `--json` prints it."""
-    where = {"stream": entry.stream, "seq": entry.seq, "time": entry.time.isoformat(), "kind": entry.kind}
-    return {**where, **entry.data, **where, **({"preview": True} if entry.large else {})}
-
-
-def entry_views(entry: Entry) -> tuple[View, ...]:
-    """Return an entry as a person reads it."""
-    text = entry.text + (" …" if entry.large else "")
-    if entry.kind == "message" and entry.role == "user":
-        return (Text(f"› {text}", "user"),)
-    if entry.kind == "message":
-        fault = entry.data.get("error") or ("cancelled" if entry.data.get("cancelled") else "")
-        return (Markdown(text), *((Text(f"({fault})", "dim"),) if fault else ()))
-    if entry.kind == "execution":
-        output = str(entry.data.get("output", "")).rstrip()
-        code = entry.data.get("exit_code")
-        return (Text(f"$ {entry.data.get('command', '')}" + (f"  [exit {code}]" if code else ""), "accent"),
-                *((Text(output, "dim"),) if output else ()))  # fmt: skip
-    if entry.kind == "part":
-        return part_views(entry.data)
-    if entry.kind == "checkpoint":
-        return (Text(f"◆ checkpoint {entry.data.get('name', '')}", "warning"),)
-    return ()
-
-
-def part_views(data: dict[str, Any]) -> tuple[View, ...]:
-    """Return what an agent did on the way to an answer, a line each; texts and thoughts stand in the answer."""
-    what, title = data.get("part"), " ".join(str(data.get("title") or data.get("id", "")).split())
-    if what == "tool":
-        return (Text(f"⚙ {title}  {data.get('status', '')}".rstrip(), "dim"),)
-    if what == "permission":
-        return (Text(f"? {title}  {data.get('answer', '')}, by {data.get('by', '')}", "dim"),)
-    if what == "plan":
-        marks = {"completed": "✓", "in_progress": "▸"}
-        lines = [f"{marks.get(e.get('status'), '·')} {e.get('content', '')}" for e in data.get("entries") or ()]
-        return (Text("\n".join(lines), "dim"),) if lines else ()
-    return ()
 
 
 @command("session status", "Show how safe what you typed is.", aliases=("sess status",))

@@ -1,4 +1,4 @@
-"""How this session is looked at: layout, theme, the picker's scope and order, how often things are drawn anew."""
+"""How this session is looked at: theme, status line, picker, how often things are drawn anew."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Result, Table, Text, command
-from p8.core.ui import FIELDS
+from p8.core.ui import FIELDS, may_be, spoken
 from p8.errors import UsageError
 
 if TYPE_CHECKING:
     from p8.app import App
 
 
-@command("view", "Show or change how this session is looked at.", Arg("name", "which setting", nargs="?"),
+@command("view", "Show or change how this session, and the next new one, is looked at.",
+         Arg("name", "which setting; all are shown where none is given", "view", nargs="?"),
          Arg("value", "its new value", nargs="?"),
-         examples=("view", "view picker_scope all", "view status_s 5"))  # fmt: skip
+         Arg("--reset", "back to the default; of all settings where none is named", flag=True),
+         examples=("view", "view theme light", "view picker_preview below", "view status_s 5",
+                   "view theme --reset"))  # fmt: skip
 def view(app: App, args: Namespace) -> Result:
     """Show or change the view."""
-    if args.name and args.value is None:
-        return Result({args.name: app.view.get(args.name)}, (Text(str(app.view.get(args.name))),))
-    if args.name:
-        if args.name not in FIELDS:
-            raise UsageError(f"no view setting is called {args.name!r}", ", ".join(sorted(FIELDS)))
+    if args.reset and args.value is not None:
+        raise UsageError("--reset takes no value", f"view {args.name} --reset, or view {args.name} {args.value}")
+    names = (args.name,) if args.name else ()
+    if args.reset:
+        values = app.view.reset(*names)
+        said = f"{args.name} is {spoken(values[args.name])} again." if names else "Everything is as it is by default."
+        return Result(values, (Text(said),))
+    if args.value is not None:
         values = app.view.put(**{args.name: args.value})
-        return Result(values, (Text(f"{args.name} is {values[args.name]} now."),))
+        return Result(values, (Text(f"{args.name} is {spoken(values[args.name])} now."),))
+    if names:
+        found = app.view.get(args.name)
+        return Result({args.name: found}, (Text(f"{spoken(found)} ({may_be(args.name)})"),))
     values = app.view.all()
-    rows = tuple((name, str(values[name]), _may_be(name)) for name in FIELDS)
-    return Result(values, (Table(("SETTING", "VALUE", "MAY BE"), rows),))
-
-
-def _may_be(name: str) -> str:
-    field = FIELDS[name]
-    if field.choices:
-        return ", ".join(str(choice) for choice in field.choices)
-    return f"{field.low:g} to {field.high:g} seconds"
+    rows = tuple((name, spoken(values[name]), may_be(name), field.help) for name, field in FIELDS.items())
+    return Result(values, (Table(("SETTING", "VALUE", "MAY BE", "WHAT IT IS"), rows),))

@@ -6,25 +6,24 @@ label. Refuses: to know sessions, ports' owners or policies.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from p8.errors import ContainerError
 
 #: labels; everything P8 makes bears MANAGED and INSTALLATION
 MANAGED, INSTALLATION, INSTANCE = "p8.managed", "p8.installation", "p8.instance"
 SESSION, MODE, PROJECT, PATH, PORT, OWNER = "p8.session", "p8.mode", "p8.project", "p8.path", "p8.port", "p8.owner"
+SYNC = "p8.sync"  #: of an instance or session whose volumes it holds, on an engine that cannot mount
 #: document 2's own labels, written beside P8's and never trusted
 FOREIGN_LABELS = {"ai.instance": INSTANCE, "ai.mode": MODE, "ai.project": PROJECT}
 
 HOME_INSIDE = "/home/p8"
 RUN_INSIDE = "/run/p8"
 MIB = 1 << 20
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,200}")
 
 
 class State(StrEnum):
@@ -68,6 +67,14 @@ class Mount(NamedTuple):
     read_only: bool = False
 
 
+class Volume(NamedTuple):
+    """A folder the engine keeps under a name, for where nothing of this machine can be mounted."""
+
+    name: str
+    target: str
+    copy_of: Path | None = None  #: what of this machine is to be in it; refused as a mount of it would be
+
+
 class Health(NamedTuple):
     """A command the engine runs inside to tell whether the container is well. Times in seconds."""
 
@@ -102,12 +109,13 @@ class ContainerSpec:
     command: tuple[str, ...] = ()  #: the image's own where empty
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
+    volumes: tuple[Volume, ...] = ()  #: made where there are none; they stay when the container goes
+    writable_root: bool = False  #: for what nobody's program runs in
     ports: tuple[tuple[int, int], ...] = ()  #: (inside, on the host's 127.0.0.1)
     network: str = "none"  #: "none", or "bridge": out into the world, and no way to P8's other containers
     limits: Limits = field(default_factory=Limits)
     health: Health | None = None
     workdir: str = ""
-    stop_grace_s: float = 10.0
 
 
 class Container(NamedTuple):
@@ -120,14 +128,12 @@ class Container(NamedTuple):
     labels: Mapping[str, str]
     created_us: int
     started_us: int  #: 0 where it never ran
-    finished_us: int
     exit_code: int
     health: str  #: "healthy", "unhealthy", "starting" or ""
     oom_killed: bool
     ports: tuple[tuple[int, int], ...]
     pid: int
     address: str  #: on its bridge, or ""
-    restarts: int = 0
     error: str = ""
 
 
@@ -173,9 +179,6 @@ class Engine(NamedTuple):
     limits_hold: bool  #: memory, CPU and process limits are all supported
 
 
-Output = Callable[[bytes], None]
-
-
 class Channel(Protocol):
     """A program run inside a container, with its streams. Not for several threads at once, but read beside write."""
 
@@ -217,6 +220,7 @@ class Runtime(Protocol):
     """
 
     installation: str
+    endpoint: str  #: the engine's address, empty until it was first used
 
     @property
     def is_local(self) -> bool:
@@ -277,6 +281,14 @@ class Runtime(Protocol):
         """Return events of this installation's containers from a moment on, as they come. Ends when the engine does."""
         ...
 
+    def connection(self) -> Any:
+        """Return a client of the engine's own kind, to be closed by the caller: for `Sync`, which moves files."""
+        ...
+
+    def remove_volume(self, name: str) -> None:
+        """Remove one of this installation's volumes, with what is in it; one that is not there is no error."""
+        ...
+
     def close(self) -> None:
         """Let go of the engine; iterators end."""
         ...
@@ -288,7 +300,7 @@ def check_mounts(mounts: Sequence[Mount], own: Path, home: Path, sockets: Sequen
 
     Args:
         mounts: what is to be mounted.
-        own: P8's home; only what lies in its `states`, `sockets` and `projects` may be mounted from it.
+        own: P8's home; only what lies in its `states`, `sockets` and `workspaces` may be mounted from it.
         home: the person's home directory.
         sockets: the engine's.
 
@@ -316,4 +328,4 @@ def check_mounts(mounts: Sequence[Mount], own: Path, home: Path, sockets: Sequen
 
 
 def _in_own(source: Path, own: Path) -> bool:
-    return any(own / name in source.parents for name in ("states", "sockets", "projects"))
+    return any(own / name in source.parents for name in ("states", "sockets", "workspaces"))

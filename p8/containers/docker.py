@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from p8.containers.base import (
     FOREIGN_LABELS,
@@ -31,28 +30,22 @@ from p8.containers.base import (
     PortTaken,
     Sample,
     State,
+    Volume,
     check_mounts,
 )
 from p8.containers.channel import ExecChannel
+from p8.containers.endpoint import CONNECT_S, Address, knock, options_of
+from p8.containers.network import Bridge
 from p8.errors import ContainerError
 from p8.model import parse_time, to_us
 
 TIMEOUT_S = 60.0
-CONNECT_S = 5.0
 SILENT_S = 10.0  #: a stream of samples that says nothing for so long has ended
 POOL = 64
 OLDEST_API = "1.41"
 BUSY_PORT = re.compile(r"port is already allocated|address already in use|ports are not available", re.IGNORECASE)
 SOCKETS = ("/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock", "/run/crio/crio.sock")
 NO_ENGINE = "start Docker, or name an engine with DOCKER_HOST; everything else of P8 works without"
-
-
-class Address(NamedTuple):
-    """Where an engine is; empty fields are looked up as the `docker` program does."""
-
-    host: str = ""  #: unix:///…, tcp://…, ssh://…
-    context: str = ""
-    certificates: str = ""  #: folder with ca.pem, cert.pem, key.pem
 
 
 class Docker:
@@ -76,7 +69,7 @@ class Docker:
         self._client: Any = None
         self._streams: Any = None
         self._engine: Engine | None = None
-        self._network = ""
+        self._bridge = Bridge(installation, home)
         self._open: list[Any] = []
 
     # the engine
@@ -95,10 +88,10 @@ class Docker:
     def _connect(self, timeout_s: float | None) -> Any:
         import docker
 
-        options = _options(self.address)
+        options = options_of(self.address)
         self.endpoint = options.get("base_url") or "unix:///var/run/docker.sock"
         try:
-            _knock(self.endpoint)
+            knock(self.endpoint)
             client = docker.APIClient(**options, version="auto", timeout=CONNECT_S, max_pool_size=POOL)
         except Exception as error:
             raise _translated(error, self.endpoint) from error
@@ -129,11 +122,17 @@ class Docker:
         return (self._engine or self.engine()).is_local
 
     def engine(self) -> Engine:
-        """Return what the engine is; that it still answers is asked each time."""
+        """
+        Return what the engine is; that it still answers is asked each time.
+
+        One that is shutting down goes on to serve old connections, and takes no new ones: that counts as away.
+        """
+        with self._asking():
+            knock(self.endpoint)
         if self._engine is None:
             with self._asking() as api:
                 info, version = api.info(), api.version()
-            local = self.endpoint.startswith(("unix://", "http+unix://", "npipe://"))
+            local = self.address.is_local(self.endpoint)
             holds = bool(info.get("MemoryLimit") and info.get("CpuCfsQuota") and info.get("PidsLimit", True))
             if _number(version.get("ApiVersion", "0")) < _number(OLDEST_API):
                 raise ContainerError(
@@ -191,6 +190,8 @@ class Docker:
                 self.act(made, "remove")
             if BUSY_PORT.search(error.message):
                 raise PortTaken(f"a port of {spec.name} was taken meanwhile: {error.message}", "") from error
+            if self._bridge.is_lost(error.message):
+                return self.start(spec)
             raise
         if found is None:
             raise Gone(f"container {spec.name} vanished while it was started", "try again")
@@ -205,7 +206,8 @@ class Docker:
         sockets = [Path(self.endpoint.partition("://")[2])] if self.endpoint.startswith("unix://") else []
         run = Path(f"/run/user/{os.getuid()}")
         own = [run / "docker.sock", run / "podman/podman.sock"]
-        check_mounts(spec.mounts, self._home, self._person, [*sockets, *map(Path, SOCKETS), *own])
+        copies = [Mount(volume.copy_of, volume.target) for volume in spec.volumes if volume.copy_of is not None]
+        check_mounts([*spec.mounts, *copies], self._home, self._person, [*sockets, *map(Path, SOCKETS), *own])
 
     def _create(self, spec: ContainerSpec) -> str:
         """Create a container, in the way of none but P8's own leftovers; return its id."""
@@ -221,9 +223,6 @@ class Docker:
             except ContainerError as error:
                 cause = error.__cause__
                 if isinstance(cause, docker.errors.ImageNotFound | docker.errors.NotFound):
-                    if "network" in str(cause).lower():
-                        self._network = ""
-                        raise
                     raise ImageMissing(f"the engine has no image {spec.image}", "p8 image build makes it") from error
                 conflict = isinstance(cause, docker.errors.APIError) and cause.status_code == 409
                 if (not conflict and not isinstance(cause, requests.exceptions.Timeout)) or attempt == 3:
@@ -249,13 +248,14 @@ class Docker:
         limits = spec.limits
         with self._asking(spec.name) as api:
             host = api.create_host_config(
-                network_mode="none" if spec.network == "none" else self._bridge(api),
+                network_mode="none" if spec.network == "none" else self._bridge.id(api),
                 port_bindings={inside: ("127.0.0.1", outside) for inside, outside in spec.ports},
-                mounts=[_mount(mount) for mount in spec.mounts],
+                mounts=[*map(_mount, spec.mounts), *(_volume(volume, labels) for volume in spec.volumes)],
                 tmpfs={"/tmp": f"rw,noexec,nosuid,nodev,size={limits.scratch_bytes},mode=1777"},  # noqa: S108
                 mem_limit=limits.memory_bytes, memswap_limit=limits.memory_bytes,
                 nano_cpus=int(limits.cpus * 1_000_000_000), pids_limit=limits.pids,
-                cap_drop=["ALL"], security_opt=["no-new-privileges:true"], read_only=True, init=True,
+                cap_drop=["ALL"], security_opt=["no-new-privileges:true"], read_only=not spec.writable_root,
+                init=True,
                 privileged=False, restart_policy={"Name": "no"}, ulimits=[Ulimit(name="core", soft=0, hard=0)],
                 log_config=LogConfig(type="local", config={"max-size": "1m", "max-file": "2"}),
             )  # fmt: skip
@@ -266,25 +266,6 @@ class Docker:
                 healthcheck=_healthcheck(spec.health),
             )  # fmt: skip
         return dict(config)
-
-    def _bridge(self, api: Any) -> str:
-        """Return this installation's network, made where there is none: no way from one container to another."""
-        import docker.errors
-
-        name = f"p8-{self.installation[:12]}"
-        if self._network == name:
-            return name
-        if not any(network["Name"] == name for network in api.networks(names=[name])):
-            try:
-                api.create_network(
-                    name, driver="bridge", check_duplicate=True, labels={MANAGED: "1", INSTALLATION: self.installation},
-                    options={"com.docker.network.bridge.enable_icc": "false"},
-                )  # fmt: skip
-            except docker.errors.APIError as error:
-                if error.status_code != 409:
-                    raise
-        self._network = name
-        return name
 
     def list(self) -> list[Container]:
         """Return this installation's containers, oldest first."""
@@ -422,6 +403,23 @@ class Docker:
                 with contextlib.suppress(Exception):
                     stream.close()
 
+    def connection(self) -> Any:
+        """Return a client of the caller's own."""
+        return self._connect(TIMEOUT_S)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove one of this installation's volumes."""
+        import docker.errors
+
+        with self._asking(name) as api:
+            try:
+                labels = api.inspect_volume(name).get("Labels") or {}
+            except docker.errors.NotFound:
+                return
+            if labels.get(INSTALLATION) != self.installation:
+                raise ContainerError(f"volume {name} is not of this P8", "it is left alone")
+            api.remove_volume(name)
+
     def close(self) -> None:
         """Let go of the engine; streams end."""
         with self._lock:
@@ -452,40 +450,6 @@ def _is_so_already(error: Any) -> bool:
     ) or (error.status_code == 500 and bool(re.search("is not paused|is already paused", said)))
 
 
-def _knock(endpoint: str) -> None:
-    """See that a local engine listens at all; the SDK would leave a socket open where it does not. Raises OSError."""
-    if endpoint.startswith("unix://"):
-        with socket.socket(socket.AF_UNIX) as tried:
-            tried.settimeout(CONNECT_S)
-            tried.connect(endpoint.removeprefix("unix://"))
-
-
-def _options(address: Address) -> dict[str, Any]:
-    """Return the client's arguments for an address, looked up as the `docker` program does."""
-    import docker
-    from docker.tls import TLSConfig
-
-    if address.host:
-        options: dict[str, Any] = {"base_url": address.host}
-        if address.certificates:
-            folder = Path(address.certificates)
-            options["tls"] = TLSConfig(
-                client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-                ca_cert=str(folder / "ca.pem"),
-                verify=True,
-            )
-        return options | ({"use_ssh_client": True} if address.host.startswith("ssh://") else {})
-    try:
-        context = docker.ContextAPI.get_context(address.context or None)
-    except Exception as error:
-        raise ContainerError(f"docker's context cannot be read: {error}", "docker context ls lists them") from error
-    if context is None:
-        raise ContainerError(f"docker has no context called {address.context!r}", "docker context ls lists them")
-    host = context.Host or "unix:///var/run/docker.sock"
-    options = {"base_url": host.replace("http+unix://", "unix://"), "tls": context.TLSConfig or False}
-    return options | ({"use_ssh_client": True} if host.startswith("ssh://") else {})
-
-
 def _healthcheck(health: Health | None) -> dict[str, Any] | None:
     if health is None:
         return None
@@ -500,6 +464,12 @@ def _mount(mount: Mount) -> dict[str, Any]:
 
     source = str(mount.source.resolve())  # as it was checked
     return dict(Bind(mount.target, source, type="bind", read_only=mount.read_only, propagation="rprivate"))
+
+
+def _volume(volume: Volume, labels: Mapping[str, str]) -> dict[str, Any]:
+    from docker.types import Mount as Named
+
+    return dict(Named(volume.target, volume.name, type="volume", no_copy=True, labels=dict(labels)))
 
 
 def _translated(error: Exception, endpoint: str, what: str = "") -> ContainerError:
@@ -538,10 +508,10 @@ def _container(data: Mapping[str, Any], labels: Mapping[str, str]) -> Container:
     return Container(
         id=data["Id"], name=data["Name"].lstrip("/"), state=State.of(state["Status"]),
         image=data["Config"]["Image"], labels=dict(labels), created_us=_time(data["Created"]),
-        started_us=_time(state.get("StartedAt")), finished_us=_time(state.get("FinishedAt")),
-        exit_code=int(state.get("ExitCode") or 0), health=(state.get("Health") or {}).get("Status", ""),
+        started_us=_time(state.get("StartedAt")), exit_code=int(state.get("ExitCode") or 0),
+        health=(state.get("Health") or {}).get("Status", ""),
         oom_killed=bool(state.get("OOMKilled")), ports=ports, pid=int(state.get("Pid") or 0), address=address,
-        restarts=int(data.get("RestartCount") or 0), error=str(state.get("Error") or ""),
+        error=str(state.get("Error") or ""),
     )  # fmt: skip
 
 

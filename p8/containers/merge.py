@@ -74,7 +74,7 @@ def merge(base: Tree, here: Tree, there: Tree) -> Merged:
             aside.append((path, wants[1] if chosen is wants[0] else wants[0]))
         if chosen is not None:
             tree[path] = chosen
-    _uphold(tree, aside, here, there)
+    _uphold(tree, aside, here)
     merged = Merged(tree, {})
     for path, want in aside:
         name = conflict_name(path, want.node)
@@ -85,7 +85,7 @@ def merge(base: Tree, here: Tree, there: Tree) -> Merged:
     return merged
 
 
-def _uphold(tree: dict[str, Want], aside: list[tuple[str, Want]], here: Tree, there: Tree) -> None:
+def _uphold(tree: dict[str, Want], aside: list[tuple[str, Want]], here: Tree) -> None:
     """Give everything a folder to lie in."""
     for path in list(tree):
         parent = path.rpartition("/")[0]

@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -30,9 +31,13 @@ from p8.errors import ContainerError
 IGNORED = (".git", "node_modules", "__pycache__", "*.pyc", ".venv", ".DS_Store")
 BATCH_FILES, BATCH_BYTES = 500, 32 << 20
 PACKED_NAME = "out/"
+CUT_OFF = 126  #: the status of a program that could not be run, or whose connection was lost, whatever it did
+ABSENT = re.compile("not found|no such file|permission denied", re.IGNORECASE)
 POLL_S, BACKOFF_S = 2.0, (0.5, 1.0, 2.0, 5.0, 10.0)
-VERSION = 1
+VERSION = 2
+IDLE = 4  #: times as long as a round took is waited before the next, so that large trees do not take a processor
 Progress = Callable[[float, str], None]
+Connect = Callable[[], tuple[Any, str]]
 
 
 class Status(NamedTuple):
@@ -41,10 +46,11 @@ class Status(NamedTuple):
     state: str = "waiting"  #: waiting, syncing, synced, cut, failed
     files: int = 0  #: in the tree, folders and links too
     moved: int = 0  #: brought over so far, either way
-    pending: int = 0  #: known to differ, left for the next round
-    conflicts: tuple[str, ...] = ()  #: what was kept beside, by path, since this began
+    pending: int = 0  #: known to differ: still to come in this round, or left for the next
+    conflicts: tuple[str, ...] = ()  #: what was kept beside and is still there, by path
     problem: str = ""
-    at: float = 0.0  #: seconds since 1970 of the last whole round
+    at: float = 0.0  #: seconds since 1970 of the last whole round's end
+    begun: float = 0.0  #: and of its beginning: what was so before is on both sides
 
     @property
     def line(self) -> str:
@@ -56,57 +62,78 @@ class Status(NamedTuple):
         more += [f"{len(self.conflicts)} conflicts kept"] if self.conflicts else []
         return f"{said}, {', '.join(more)}"
 
+    @property
+    def short(self) -> str:
+        """Return it in two or three words."""
+        if self.state == "cut":
+            return "cut, retrying"
+        if self.state == "failed":
+            return "sync failed"
+        if self.pending:
+            return f"sync {self.pending:,} files"
+        if self.conflicts:
+            return f"conflict {len(self.conflicts)}"
+        return "in sync" if self.at else "sync begins"
+
 
 class Sync:
     """
-    One project, one container.
+    One folder here, one in a container.
+
+    What both agreed on is remembered by a mark in the folder there, so that it holds for the same volume in another
+    container, and for no other volume of the same name.
 
     Args:
-        connect: returns a client of the engine (`docker.APIClient`); asked again after a cut.
-        container: its id; it must be running and have python3.
+        connect: returns a client of the engine (`docker.APIClient`) and the id of a container, which runs and has
+            python3; asked again after a cut.
         workdir: the tree inside, a folder in a volume; made, as its user's, where there is none.
         root: the tree here.
         state: file that remembers what both agreed on; next to it nothing else is written.
         ignored: patterns of paths, or of parts of them, that stay where they are.
-        progress: told how far a round has come.
+        is_private: new files are for their owner only.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Any],
-        container: str,
+        connect: Connect,
         workdir: str,
         root: Path,
         state: Path,
         ignored: Sequence[str] = IGNORED,
-        progress: Progress = lambda _fraction, _text: None,
+        is_private: bool = False,
     ) -> None:
-        self._far = _Far(connect, container, workdir)
+        self._fresh_mode = 0o600 if is_private else 0o644
+        self._far = _Far(connect, workdir, self._fresh_mode)
         self._root = root
         self._state = state
         self._ignored = list(ignored)
-        self._progress = progress
-        self._base, self._cache = self._remembered()
+        self._one_at_a_time = threading.Lock()
         self._wake = threading.Event()
         self.status = Status()
+        self._mark = ""  #: of the folder there; empty where nothing was agreed on with any
+        self._base: dict[str, Node] = {}
+        self._cache: dict[str, Any] = {}
+        self._remembered()
+        self.progress: Progress = lambda _fraction, _text: None  #: told how far a round has come
         self.on_change: Callable[[Status], None] = lambda _status: None
 
     # what both agreed on
 
-    def _remembered(self) -> tuple[dict[str, Node], dict[str, Any]]:
-        """Return what was remembered of this pair; nothing, which loses nothing, where it cannot be read."""
+    def _remembered(self) -> None:
+        """Recall what was agreed on of this pair; nothing, which loses nothing, where it cannot be read."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             said = json.loads(self._state.read_text("ascii"))
-            if said["version"] == VERSION and said["pair"] == self._pair():
-                return {path: Node(*node) for path, node in said["base"].items()}, dict(said["cache"])
-        return {}, {}
-
-    def _pair(self) -> list[str]:
-        return [str(self._root), self._far.container, self._far.workdir]
+            if said["version"] == VERSION and said["root"] == str(self._root):
+                base = {path: Node(*node) for path, node in said["base"].items()}
+                self._mark, self._base, self._cache = str(said["mark"]), base, dict(said["cache"])
+                self.status = Status(conflicts=tuple(map(str, said["conflicts"])))
 
     def _remember(self) -> None:
         young = self._state.with_name(f".{self._state.name}.young")
-        body = {"version": VERSION, "pair": self._pair(), "base": self._base, "cache": self._cache}
+        body = {
+            "version": VERSION, "root": str(self._root), "mark": self._mark, "base": self._base, "cache": self._cache,
+            "conflicts": self.status.conflicts,
+        }  # fmt: skip
         self._state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         young.write_text(json.dumps(body), "ascii")
         young.replace(self._state)
@@ -121,43 +148,54 @@ class Sync:
             EngineDown: the connection was cut; what was brought over stays, and the next round goes on.
             ContainerError: the container cannot do it, or a disk refuses.
         """
-        self._say(state="syncing")
-        try:
-            return self._round()
-        except EngineDown as error:
-            self._far.drop()
-            self._say(state="cut", problem=error.message)
-            raise
-        except ContainerError as error:
-            self._say(state="failed", problem=error.message)
-            raise
-        except OSError as error:
-            said = ContainerError(f"{error.filename or self._root}: {error.strerror}", "the project must be writable")
-            self._say(state="failed", problem=said.message)
-            raise said from error
-        finally:
-            shutil.rmtree(self._root / OWN, ignore_errors=True)
+        with self._one_at_a_time:
+            self._say(state="syncing")
+            try:
+                return self._round()
+            except EngineDown as error:
+                self._far.drop()
+                self._say(state="cut", problem=error.message)
+                raise
+            except ContainerError as error:
+                self._far.drop()
+                self._say(state="failed", problem=error.message)
+                raise
+            except OSError as error:
+                said = ContainerError(
+                    f"{error.filename or self._root}: {error.strerror}", "the project must be writable"
+                )
+                self._say(state="failed", problem=said.message)
+                raise said from error
+            finally:
+                self.progress(1.0, "")
+                shutil.rmtree(self._root / OWN, ignore_errors=True)
 
     def _round(self) -> Status:
         if not self._root.is_dir():  # as if all of it were deleted
             raise ContainerError(f"{self._root} is not there", "put it back; nothing was deleted in the container")
+        begun = time.time()
         seen_here = sync_agent.scan(str(self._root), self._ignored, self._cache)
-        seen_there = self._checked(self._far.scan(self._ignored))
-        here, there = _nodes(seen_here), _nodes(seen_there)
-        merged = merge(self._base, here, there)
+        mark, listed = self._far.scan(self._ignored)
+        if mark != self._mark:  # another folder than the one that was agreed with: nothing was deleted there
+            self._mark, self._base = mark, {}
+        seen_there = self._checked(listed)
+        merged = merge(self._base, _nodes(seen_here), _nodes(seen_there))
         work = _Work(merged, seen_here, seen_there)
+        work.on_moved = lambda: self._say(pending=work.to_come)
+        self._say(pending=work.to_come)
         self._bring_here(work)
         self._bring_there(work)
         agreed = {p: w.node for p, w in merged.tree.items() if p not in work.left}
         gone = {path for path in self._base if path not in merged.tree and path not in work.left}
         kept = {path: node for path, node in self._base.items() if path not in gone and path not in agreed}
         self._base = kept | agreed
+        doubles = dict.fromkeys([*self.status.conflicts, *sorted(merged.conflicts)])
+        conflicts = tuple(path for path in doubles if path in self._base or path in work.left)
+        self.status = self.status._replace(conflicts=conflicts)
         self._remember()
-        conflicts = dict.fromkeys([*self.status.conflicts, *sorted(merged.conflicts)])
-        self._progress(1.0, "")
         self._say(
             state="synced", files=len(agreed), moved=self.status.moved + work.moved, pending=len(work.left),
-            conflicts=tuple(conflicts), problem="", at=time.time(),
+            problem="", at=time.time(), begun=begun,
         )  # fmt: skip
         return self.status
 
@@ -177,25 +215,28 @@ class Sync:
         steps = work.steps("here")
         staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         asides = work.asides("here")
-        work.note(asides, sync_agent.apply(str(self._root), asides))
-        work.note(steps[0], sync_agent.apply(str(self._root), steps[0]))
+        work.note(asides, self._apply(asides))
+        work.note(steps[0], self._apply(steps[0]))
         for batch in _batches(steps[1], work.there):
             wanted = {step[5]: work.there[step[5]][1] for step in batch if step[0] == "file" and step[6] == "there"}
             if wanted:
-                self._progress(work.fraction, f"fetching {len(wanted):,} files")
+                self.progress(work.fraction, f"fetching {len(wanted):,} files")
                 names = {path: work.names["there", path] for path in wanted}
                 self._far.fetch(wanted, staging, names)
             for step in batch:
                 if step[0] == "file" and step[6] == "here":
                     _copy(self._root / step[5], staging / step[3])
-            work.note(batch, sync_agent.apply(str(self._root), batch))
+            work.note(batch, self._apply(batch))
+
+    def _apply(self, steps: Sequence[list[Any]]) -> list[int]:
+        return sync_agent.apply(str(self._root), steps, self._fresh_mode)
 
     def _bring_there(self, work: _Work) -> None:
         first, puts = work.steps("there")
         if first:
             work.note(first, self._far.apply(first, {}))
         for batch in _batches(puts, work.here):
-            self._progress(work.fraction, f"sending {len(batch):,} files")
+            self.progress(work.fraction, f"sending {len(batch):,} files")
             staged = {step[3]: self._source(work, step) for step in batch if step[0] == "file"}
             whole = [step for step in batch if step[0] != "file" or staged[step[3]] is not None]
             contents = {name: path for name, path in staged.items() if path is not None}
@@ -215,6 +256,16 @@ class Sync:
         self.status = self.status._replace(**changes)
         self.on_change(self.status)
 
+    def left_there(self) -> list[str]:
+        """Return what lies in the container's tree and is never brought here, the topmost of each."""
+        with self._one_at_a_time:
+            said = self._far.ignored(self._ignored)
+        return [path[:200] for path in said if isinstance(path, str)] if isinstance(said, list) else []
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self._far.drop()
+
     # until told to stop
 
     def wake(self) -> None:
@@ -222,21 +273,23 @@ class Sync:
         self._wake.set()
 
     def run(self, stop: threading.Event, poll_s: float = POLL_S) -> None:
-        """Synchronise until `stop`; a cut is waited out, with longer and longer pauses."""
+        """Synchronise until `stop` and `wake`; a cut is waited out, with longer and longer pauses."""
         watcher = threading.Thread(target=self._watch, args=(stop,), name="p8-sync-watch", daemon=True)
         watcher.start()
         failures = 0
         while not stop.is_set():
             self._wake.clear()
+            began = time.monotonic()
             try:
                 pending = self.cycle().pending
                 failures = 0
             except ContainerError:
                 pending, failures = 0, failures + 1
-            pause = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else 0.2 if pending else poll_s
+            quiet = max(poll_s, IDLE * (time.monotonic() - began))
+            pause = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else 0.2 if pending else quiet
             if failures:
                 stop.wait(pause)
-            else:
+            elif not stop.is_set():
                 self._wake.wait(pause)
         watcher.join(10.0)
 
@@ -267,16 +320,23 @@ class _Work:
         self.there = there
         self.left: set[str] = set()
         self.moved = 0
+        self.on_moved: Callable[[], None] = lambda: None
         self.names: dict[tuple[str, str], str] = {}  #: staged names by where a content is: side and path
+        self._token = os.urandom(4).hex()  # what was staged before a cut is not taken for what is staged now
         self._number = 0
-        self._total = 1 + sum(
-            _nodes(side).get(path) != want.node for side in (here, there) for path, want in merged.tree.items()
-        )
+        now = (_nodes(here), _nodes(there))
+        self._total = sum(side.get(path) != want.node for side in now for path, want in merged.tree.items())
+        self._total += sum(len(deletions(merged.tree, side)) for side in now)
 
     @property
     def fraction(self) -> float:
         """Return how much is done."""
-        return min(self.moved / self._total, 0.99)
+        return min(self.moved / (self._total or 1), 0.99)
+
+    @property
+    def to_come(self) -> int:
+        """Return how much is left to do."""
+        return max(self._total - self.moved, 0)
 
     def asides(self, side: str) -> list[list[Any]]:
         """Return the steps that give files of a side other names before theirs are taken."""
@@ -314,7 +374,7 @@ class _Work:
         if want.node.kind == "link":
             return ["link", path, expected, want.node.content]
         self._number += 1
-        name = self.names.setdefault((want.side, want.path), f"{self._number}")
+        name = self.names.setdefault((want.side, want.path), f"{self._token}-{self._number}")
         return ["file", path, expected, name, want.node.executable, want.path, want.side]
 
     def note(self, steps: Sequence[list[Any]], done: Iterable[int]) -> None:
@@ -324,14 +384,17 @@ class _Work:
         for number, step in enumerate(steps):
             if number not in finished:
                 self.left |= {step[1], step[3]} if step[0] == "move" else {step[1]}
+        if finished:
+            self.on_moved()
 
 
 class _Far:
     """The tree in the container."""
 
-    def __init__(self, connect: Callable[[], Any], container: str, workdir: str) -> None:
+    def __init__(self, connect: Connect, workdir: str, fresh_mode: int) -> None:
         self._connect = connect
-        self.container = container
+        self._fresh_mode = fresh_mode
+        self.container = ""
         self.workdir = workdir.rstrip("/")
         self._client: Any = None
         self._user = (0, 0)
@@ -348,7 +411,7 @@ class _Far:
     def _asking(self) -> Iterator[Any]:
         try:
             if self._client is None:
-                client = self._connect()
+                client, self.container = self._connect()
                 said = str(client.inspect_container(self.container)["Config"].get("User") or "0")
                 uid, _, gid = said.partition(":")
                 self._user = (int(uid), int(gid or uid)) if uid.isdigit() else (0, 0)
@@ -402,17 +465,25 @@ class _Far:
             said, complaint = client.exec_start(made, demux=True)
             code = client.exec_inspect(made)["ExitCode"]
             if code:
-                last = (complaint or b"").decode("utf-8", "replace").strip().splitlines()[-1:] or [f"status {code}"]
-                raise ContainerError(f"the container's side failed: {last[0][:200]}", "it needs python3 and its volume")
+                heard = str(complaint or said or b"", "utf-8", "replace").strip()
+                if code == CUT_OFF and (heard[:1] in "{[" or not ABSENT.search(heard)):
+                    raise EngineDown("the connection broke off while the container's side ran", "it is tried again")
+                last = (heard.splitlines() or [f"status {code}"])[-1][-200:]
+                raise ContainerError(f"the container's side failed: {last}", "it needs python3 and its volume")
             return json.loads(said or b"")
 
-    def scan(self, ignored: Sequence[str]) -> Any:
-        """Return what is there."""
-        return self._ask({"do": "scan", "patterns": list(ignored)})
+    def scan(self, ignored: Sequence[str]) -> tuple[str, Any]:
+        """Return the folder's mark, and what is there."""
+        said = self._ask({"do": "scan", "patterns": list(ignored)})
+        return (str(said.get("mark", ""))[:64], said.get("tree")) if isinstance(said, dict) else ("", None)
+
+    def ignored(self, ignored: Sequence[str]) -> Any:
+        """Return what is there and fits the patterns."""
+        return self._ask({"do": "ignored", "patterns": list(ignored)})
 
     def apply(self, steps: Sequence[list[Any]], contents: Mapping[str, Path]) -> list[int]:
         """Do steps there; return the numbers of those done."""
-        done = self._ask({"do": "apply", "steps": list(steps)}, contents)
+        done = self._ask({"do": "apply", "steps": list(steps), "mode": self._fresh_mode}, contents)
         return [n for n in done if isinstance(n, int) and 0 <= n < len(steps)] if isinstance(done, list) else []
 
     def fetch(self, wanted: Mapping[str, str], staging: Path, names: Mapping[str, str]) -> None:

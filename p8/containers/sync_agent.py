@@ -126,28 +126,59 @@ def _is_plain(root: str, path: str) -> bool:
     return True
 
 
-def apply(root: str, steps: Sequence[Sequence[Any]]) -> list[int]:
+def ignored(root: str, patterns: Sequence[str]) -> list[str]:
+    """Return the paths in a tree that patterns fit, none of them below another, and nothing of a synchronisation's."""
+    found = []
+    for place, folders, files in os.walk(root):
+        below = os.path.relpath(place, root)
+        prefix = "" if below == "." else f"{below}/"
+        found += [prefix + name for name in [*folders, *files] if is_ignored(prefix + name, patterns)]
+        folders[:] = [name for name in folders if not is_ignored(prefix + name, patterns)]
+    return sorted(path for path in found if path != OWN)
+
+
+def mark_of(own: str) -> str:
+    """Return a tree's own mark, made at the first look: another tree at the same place has another."""
+    path = os.path.join(own, "mark")
+    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+        said = file.read().strip()
+        if len(said) == 32:
+            return said
+    made = os.urandom(16).hex()
+    with open(path + ".young", "w", encoding="ascii") as file:
+        file.write(made)
+    os.replace(path + ".young", path)
+    return made
+
+
+def apply(root: str, steps: Sequence[Sequence[Any]], fresh_mode: int = 0o644) -> list[int]:
     """
     Do steps in their order, each only if its place is as it was seen; return the numbers of those done.
 
     Steps are [verb, path, signature, …]: delete; folder; link, target; file, staged name, executable; move, new path.
+    New files get `fresh_mode`; what root makes belongs to whom the tree does.
     """
     done = []
+    top = os.lstat(root)
+    owner = (top.st_uid, top.st_gid) if os.getuid() == 0 else None
     for number, step in enumerate(steps):
         verb, path, expected = step[:3]
         full = os.path.join(root, path)
         try:
             if not is_inside(path) or not _is_plain(root, path) or signature(full) != expected:
                 continue
-            if _do(root, full, verb, step):
+            if _do(root, full, step, fresh_mode):
                 done.append(number)
+                if owner is not None and verb in {"file", "folder", "link"}:
+                    os.lchown(full, *owner)
         except OSError as error:
             if error.errno == 28:  # the disk is full: nothing after it would go better
                 raise
     return done
 
 
-def _do(root: str, full: str, verb: str, step: Sequence[Any]) -> bool:
+def _do(root: str, full: str, step: Sequence[Any], fresh_mode: int) -> bool:
+    verb = step[0]
     if verb == "delete":
         os.rmdir(full) if step[2] == ["folder"] else os.unlink(full)
     elif verb == "folder":
@@ -160,7 +191,7 @@ def _do(root: str, full: str, verb: str, step: Sequence[Any]) -> bool:
         os.rename(young, full)
     elif verb == "file":
         staged = os.path.join(root, OWN, "in", step[3])
-        mode = os.lstat(full).st_mode & 0o666 if step[2] is not None else 0o644
+        mode = os.lstat(full).st_mode & 0o666 if step[2] is not None else fresh_mode
         os.chmod(staged, mode | 0o600 | (0o111 if step[4] else 0))
         os.rename(staged, full)
     elif verb == "move":
@@ -208,17 +239,18 @@ def main() -> None:
         cache: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError), open(cache_file, encoding="ascii") as file:
             cache = json.load(file)
-        answer = scan(root, request["patterns"], cache)
+        for name in ("in", "out"):  # of what was cut
+            shutil.rmtree(os.path.join(own, name), ignore_errors=True)
+        answer = {"mark": mark_of(own), "tree": scan(root, request["patterns"], cache)}
         with open(cache_file + ".young", "w", encoding="ascii") as file:
             json.dump(cache, file)
         os.replace(cache_file + ".young", cache_file)
     elif request["do"] == "apply":
-        answer = apply(root, request["steps"])
+        answer = apply(root, request["steps"], request["mode"])
     elif request["do"] == "pack":
         answer = pack(root, request["wanted"])
-    elif request["do"] == "clear":
-        shutil.rmtree(os.path.join(own, "out"), ignore_errors=True)
-        shutil.rmtree(os.path.join(own, "in"), ignore_errors=True)
+    elif request["do"] == "ignored":
+        answer = ignored(root, request["patterns"])
     sys.stdout.write(json.dumps(answer))
 
 

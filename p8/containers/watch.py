@@ -23,6 +23,7 @@ from p8.model import now_us
 
 LOOK_S = 0.5  #: how often the list of targets is read anew
 RECONNECT_S = (0.1, 0.2, 0.5, 1.0)
+LOCAL_S = 0.2  #: an engine on this machine is knocked at so often, as that costs nothing
 CLOSED_WITHIN_S = 0.1  #: the engine's proxy accepts for a program that does not listen, and hangs up at once
 PROBES_AT_ONCE = 8
 #: events after which a container is looked at at once
@@ -281,7 +282,8 @@ class Watch:
             except P8Error as error:
                 if isinstance(error, EngineDown):
                     self._seen.put(EngineState(False, error.message))
-            self._stop.wait(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
+            wait = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
+            self._stop.wait(min(wait, LOCAL_S) if self._runtime.endpoint.startswith("unix://") else wait)
             failures += 1
 
     def _follow(self, containers: set[str]) -> None:

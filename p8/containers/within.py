@@ -59,7 +59,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args(words)
     from p8.config import inherited
-    from p8.containers.docker import Address, Docker
+    from p8.containers.docker import Docker
+    from p8.containers.endpoint import Address
     from p8.errors import ContainerError
 
     address = Address(given.engine, given.context, given.certificates)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from p8.containers.yamlfile import LARGEST_BYTES, Document, written
 from p8.errors import ConfigError, Conflict, NotFound, StoreError, UsageError
+from p8.workspace import git
 from p8.workspace.git import read
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -205,6 +206,11 @@ class Book:
             self._actions |= {action.name: action for action in found}
             self.problems += problems
 
+    def is_of(self, home: Path, root: Path) -> bool:
+        """Return whether it was read from this home and project, and no file has changed since."""
+        folders = (home / USER_FOLDER, root / PROJECT_FOLDER)
+        return folders == (self.user_folder, self.project_folder) and self.is_current()
+
     def is_current(self) -> bool:
         """Return whether no file has changed since it was read."""
         return self._stamp == self._stamp_now()
@@ -310,6 +316,13 @@ class Book:
         aside = file.with_suffix(".removed")
         file.replace(aside)
         return aside
+
+
+def book_at(home: Path, directory: Path, known: Book | None) -> Book:
+    """Return the actions at hand in a directory, as their files are now: those already `known` where they still are."""
+    found = git.find(directory)
+    root = found.root if found is not None else directory
+    return known if known is not None and known.is_of(home, root) else Book(home, root)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -465,7 +478,8 @@ def signals_of(facts: Mapping[str, Any], names: Sequence[str] = ()) -> frozenset
         "behind": bool(facts.get("behind")), "failing": bool(facts.get("last_exit")),
         "passing": facts.get("last_exit") == 0, "budget": (facts.get("budget") or 0) >= 0.7,
         "stale-checkpoint": (facts.get("checkpoint_s") or 0) >= 1800,
-        "python": bool(there & {"pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "requirements.txt"}),
+        "python": bool(there & {"pyproject.toml", "setup.cfg", "tox.ini", "requirements.txt"})
+        or any(name.endswith(".py") for name in there),
         "node": "package.json" in there, "rust": "Cargo.toml" in there, "go": "go.mod" in there,
     }  # fmt: skip
     return frozenset(name for name, value in holds.items() if value)

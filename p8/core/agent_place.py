@@ -20,6 +20,7 @@ from p8.errors import AssistantError, ConfigError, ContainerError, P8Error
 
 PLACES = ("auto", "container", "host")
 LAUNCH_S = 30.0  #: for a container that is being launched, when its agent is to answer
+OFFLINE = 'without a network; to reach its provider it needs container_network = "bridge" in config.toml'
 LIST = 'IFS=:; for folder in $PATH; do ls "$folder" 2>/dev/null; done'
 
 
@@ -61,7 +62,7 @@ class AgentPlace:
         facts = container.facts()
         cwd = str(directory.resolve())
         prefix = within.command_for(self._runtime(), self._config.home, str(facts["id"]), cwd)
-        network = "without a network" if self._config.container_network == "none" else "with a network"
+        network = OFFLINE if self._config.container_network == "none" else "with a network"
         return Place(prefix, cwd, f"container {facts['name']}, {network}")
 
     def settled(self, program: str) -> Place | None:
@@ -82,7 +83,7 @@ class AgentPlace:
             with self._lock:
                 self._launch(container)
         place = self.now(program)
-        if place is None and (wanted == "container" or container.state is ContainerState.PAUSED):
+        if place is None and wanted == "container":
             raise self._nowhere(container, program)
         return place
 
@@ -97,7 +98,7 @@ class AgentPlace:
 
     def _launch(self, container: SessionContainer) -> None:
         session = self._session()
-        missing = {ContainerState.OFF, ContainerState.GONE}
+        missing = {ContainerState.OFF, ContainerState.PAUSED, ContainerState.GONE}
         if self._config.agents_in == "container":
             missing.add(ContainerState.FAILED)
         if session and (container.session != session or container.state in missing):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from p8.core.projects import ID as PROJECT_ID
 from p8.errors import FormatError
-from p8.formats.native import Carried, Manifest, ProjectRow, Reader, Row, is_archive
+from p8.formats.native import Carried, Manifest, ProjectRow, Reader, Row
 from p8.model import ID_PATTERN, Kind, SessionId, Status, from_us
 from p8.store.carry import (
     EARLIEST_US,
@@ -32,7 +32,7 @@ from p8.store.carry import (
 from p8.store.manager import PersistenceManager
 from p8.store.plain import plain, restore
 
-__all__ = ["Archive", "Restored", "is_archive", "read_archive", "restore_archive"]
+__all__ = ["Archive", "Restored", "read_archive", "restore_archive"]
 
 Progress = Callable[[float, str], None]
 ANY_ID = re.compile(ID_PATTERN.pattern + r"(?:~[0-9a-z]{1,32})?", re.ASCII)

@@ -20,9 +20,11 @@ from p8.core import archive, statefolder
 from p8.core.archive import Archive, Progress, Restored, silent
 from p8.core.blueprint import Places, user_of
 from p8.core.export import all_rows, write_archive
+from p8.core.remotes import is_remote
 from p8.core.roster import UP, Instance, InstanceStatus, instance_of
 from p8.errors import Conflict, FormatError, NotFound, StoreError
-from p8.formats.backup import CONFIG, FORMAT, SESSIONS, TEMPLATE, VERSION, Backup, Reader, Writer, hash_of
+from p8.formats.backup import CONFIG, FORMAT, SESSIONS, TEMPLATE, VERSION, Backup, Reader, hash_of
+from p8.formats.bundle import Writer
 from p8.formats.files import replacing
 from p8.model import ID_PATTERN, SessionRow
 
@@ -95,6 +97,7 @@ class Backups:
         Raises:
             NotFound, Conflict: there is none, or it is being started or stopped.
             FormatError, StoreError: it cannot be read or written; a file that was there is as it was.
+            ContainerError: its state on an engine elsewhere cannot be brought here.
         """
         instance = self._instances.roster.get(instance_id)
         root = str(instance.project_path).rstrip("/")
@@ -129,6 +132,8 @@ class Backups:
             return
         self._instances.pause(instance.id)
         try:
+            if is_remote(instance):
+                self._instances.remotes.sync(instance)
             yield
         finally:
             self._instances.pause(instance.id, paused=False)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from p8.containers import base
-from p8.containers.base import ContainerSpec, Health, Limits, Mount
+from p8.containers.base import ContainerSpec, Health, Limits, Mount, Volume
 from p8.containers.settings import Bind, Settings
 from p8.containers.templates import MODES
 from p8.errors import ContainerError
 
 SOCKET = "ai.sock"
+KNOCK = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5).close()"
 
 
 class Places(NamedTuple):
@@ -88,17 +89,20 @@ def specification(
         settings: what is wanted.
         places: prepared folders.
         project: the directory to work on.
-        about: name, image, labels, user (uid, gid), port (0 for none), workspace.
+        about: name, image, labels, user (uid, gid), port (0 for none), workspace; volumes in place of mounts, where
+            the engine cannot mount.
         environment: variables beside P8's own.
     """
     workspace = about["workspace"]
     uid, gid = about["user"]
+    volumes = about.get("volumes", ())
     port = about["port"] if settings.networking.network != "none" else 0
     mode = settings.mode or "shell"
     model = settings.ai_of(mode)
     known = {
         "HOME": base.HOME_INSIDE, "USER": "p8" if uid else "root", "AI_MODE": mode, "AI_INSTANCE_ID": settings.id,
-        "AI_SOCKET_PATH": f"{base.RUN_INSIDE}/{SOCKET}", "AI_STATE_DIR": base.HOME_INSIDE, "AI_WORKSPACE": workspace,
+        "AI_STATE_DIR": base.HOME_INSIDE, "AI_WORKSPACE": workspace,
+        **({"AI_SOCKET_PATH": f"{base.RUN_INSIDE}/{SOCKET}"} if not volumes else {}),
         **({"AI_PORT": str(port)} if port else {}),
         **{f"AI_{name.upper()}": str(value) for name, value in model.items()},
     }  # fmt: skip
@@ -106,17 +110,34 @@ def specification(
     return ContainerSpec(
         name=about["name"], image=about["image"], labels=about["labels"], user=f"{uid}:{gid}", command=settings.command,
         environment={**known, **environment},
-        mounts=(
+        mounts=() if volumes else (
             *_own_mounts(places), *project_mounts(project, workspace, settings.protect_git),
             *_asked(settings, places, project),
         ),
+        volumes=_checked(volumes, settings),
         ports=((port, port),) if port else (), network=settings.networking.network,
         limits=Limits(resources.memory_bytes, resources.cpus, resources.pids, resources.disk_bytes),
-        health=Health(
-            ("sh", "-c", health.command), health.check_interval_s, health.timeout_s, health.max_retries
-        ) if health.command else None,
+        health=_health(settings, port if volumes and health.port else 0),
         workdir=about.get("workdir") or workspace,
     )  # fmt: skip
+
+
+def _health(settings: Settings, port: int) -> Health | None:
+    """Return what the engine is to run inside: the command that is wanted, and where a port is given, a knock at it."""
+    health = settings.health
+    words = ("sh", "-c", health.command) if health.command else ("python3", "-c", KNOCK, str(port)) if port else ()
+    return Health(words, health.check_interval_s, health.timeout_s, health.max_retries) if words else None
+
+
+def _checked(volumes: tuple[Volume, ...], settings: Settings) -> tuple[Volume, ...]:
+    """Refuse mounts that are asked for where nothing can be mounted; a cache lies in the state folder's volume then."""
+    for bind in settings.mounts if volumes else ():
+        is_project = bind.type == "project" and bind.source in {".", "./"} and bind.target == settings.workspace
+        if not is_project and not (bind.type == "cache" and _target(bind.target).startswith(f"{base.HOME_INSIDE}/")):
+            raise ContainerError(
+                f"{bind.source} cannot be mounted: the engine is on another machine", "take it out of the mounts"
+            )
+    return volumes
 
 
 def _own_mounts(places: Places) -> tuple[Mount, ...]:

@@ -30,6 +30,7 @@ class Checkpoints:
         directory: returns where the person stands.
         git_state: reads a directory's git state.
         snapshots: keeps the files of a directory and returns what a checkpoint notes of them; none are kept without.
+        container: returns what is known of what commands run in.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Checkpoints:
         directory: Callable[[], Path],
         git_state: Callable[[Path], GitState] = git.git_state,
         snapshots: Callable[[Path], dict[str, Any]] | None = None,
+        container: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self._sessions = sessions
         self._directory = directory
         self._git_state = git_state
         self._snapshots = snapshots
+        self._container = container
         self._new_id = IdMaker(sessions.store.clock)
 
     def create(self, name: str = "", **more: Any) -> Checkpoint:
@@ -59,7 +62,9 @@ class Checkpoints:
         """
         directory = self._directory()
         data: dict[str, Any] = {"id": self._new_id(), "name": name.strip() or self._next_name()}
-        data |= {"directory": git.shown(str(directory)), **self._work(directory), **more}
+        container = self._container()
+        about = {"container": container} if container else {}
+        data |= {"directory": git.shown(str(directory)), **self._work(directory), **about, **more}
         seq = self._sessions.record(Kind.CHECKPOINT, data)
         self._sessions.annotate(directory=data["directory"], branch=data["git"]["branch"], commit=data["git"]["commit"])
         self._sessions.save_session()

@@ -15,16 +15,15 @@ from typing import Any, NamedTuple
 from p8.assistants.tokens import TokenBook, Tokens
 from p8.core import plan as planning
 from p8.core.checkpoints import Checkpoints
+from p8.core.gauge import SOURCES, UNPLANNED, Gauge, Usage, gauge_of
 from p8.core.history import History, fresh
-from p8.core.plan import EMERGENCY_PERCENT, Forecast, Plan, Trigger
+from p8.core.plan import EMERGENCY_PERCENT, Plan, Trigger
 from p8.core.sessions import SessionManager
 from p8.core.turns import CONTEXT_ENTRIES, run_text
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError, UsageError
 from p8.model import Checkpoint, Kind, text_of
 from p8.session import Session
 
-SOURCES = ("messages", "tools", "memories", "files")
-UNPLANNED = "session"  #: the phase of a session without a plan
 TURNS_KEPT = 200
 NOTE_EVERY = 60
 DECAY = 0.8  #: what a turn's report weighs against the one after it
@@ -78,75 +77,6 @@ class Correction:
         return y / x, 0.0
 
 
-@dataclass(slots=True)
-class Usage:
-    """Where the counting of a session stands. Plain in the journal as `usage`."""
-
-    seq: int = 0  #: the last entry that is counted
-    phase: str = UNPLANNED
-    done: list[str] = field(default_factory=list)
-    used: dict[str, dict[str, int]] = field(default_factory=dict)  #: phase -> source -> tokens
-    turns: list[list[int]] = field(default_factory=list)  #: [time (µs), tokens], oldest first
-    sent: int = 0  #: tokens of the last request and its answer, as reported, else counted
-    extra: dict[str, int] = field(default_factory=dict)  #: source -> most tokens sent of what is not recorded
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Usage:
-        """Build from `to_dict`'s shape; what does not fit is begun anew."""
-        found = cls()
-        for name in cls.__slots__:
-            value = data.get(name) if isinstance(data, Mapping) else None
-            if type(value) is type(getattr(found, name)):
-                setattr(found, name, value)
-        if not all(isinstance(v, dict) for v in found.used.values()):
-            found.used = {}
-        found.turns = [turn for turn in found.turns if isinstance(turn, list) and len(turn) == 2]
-        return found
-
-    def add(self, source: str, tokens: int) -> None:
-        """Count tokens in the current phase."""
-        if tokens:
-            by_source = self.used.setdefault(self.phase, {})
-            by_source[source] = by_source.get(source, 0) + tokens
-
-    def by_phase(self) -> dict[str, int]:
-        """Return tokens by phase."""
-        return {phase: sum(sources.values()) for phase, sources in self.used.items()}
-
-    def by_source(self) -> dict[str, int]:
-        """Return tokens by source, all sources named."""
-        return {s: sum(sources.get(s, 0) for sources in self.used.values()) for s in SOURCES}
-
-    @property
-    def total(self) -> int:
-        """Return all tokens."""
-        return sum(self.by_phase().values())
-
-
-class Gauge(NamedTuple):
-    """What `/context` shows. Tokens throughout."""
-
-    model: str
-    exact: bool  #: counted with the model's own vocabulary
-    window: int  #: what the model takes at once
-    filled: int  #: of it by the last request and its answer
-    used: int  #: by the whole session
-    sources: dict[str, int]
-    phases: tuple[tuple[str, int, int, str], ...]  #: name, used, may use, "done", "now" or ""
-    budget: int  #: 0 without a plan
-    buffer: int  #: left of the fifth on top
-    completion: float | None
-    forecast: Forecast
-    turns_left_budget: int | None
-    turns_left_window: int | None
-    fired: tuple[str, ...]
-    waiting: tuple[str, ...]
-
-
 class ContextPlanner:
     """
     Counts and plans the current session.
@@ -180,6 +110,11 @@ class ContextPlanner:
         self.usage = Usage()
         self.plan: Plan | None = None
         self.fired: set[str] = set()
+
+    @property
+    def is_current(self) -> bool:
+        """Return whether the counts are those of the session that is current now."""
+        return self._session is not None and self._session is self._sessions.current
 
     # counting
 
@@ -512,28 +447,7 @@ class ContextPlanner:
             StoreError: what was recorded before this process began cannot be read.
         """
         self.settle()
-        usage, plan, window = self.usage, self.plan, self._window()
-        by_phase = usage.by_phase()
-        may = planning.reallocate(plan, by_phase, usage.done) if plan is not None else {}
-        names = [p.name for p in plan.phases] if plan is not None else []
-        names += [name for name in by_phase if name not in names]
-        now = "" if usage.phase in usage.done else usage.phase
-        phases = tuple(
-            (n, by_phase.get(n, 0), may.get(n, by_phase.get(n, 0) if n in usage.done else 0),
-             "done" if n in usage.done else "now" if n == now else "")
-            for n in names
-        )  # fmt: skip
-        ahead = planning.forecast([tokens for _, tokens in usage.turns])
-        left = plan.total_budget - usage.total if plan is not None else 0
-        triggers = [t.name for t in plan.triggers] if plan is not None else ["emergency"]
-        return Gauge(
-            self._model(), self.tokens.exact, window, usage.sent, usage.total, usage.by_source(), phases,
-            plan.total_budget if plan is not None else 0,
-            planning.buffer_left(plan, by_phase, usage.done) if plan is not None else 0,
-            planning.completion(plan, by_phase, usage.done, now) if plan is not None else None,
-            ahead, ahead.turns_until(left) if plan is not None else None, ahead.turns_until(window - usage.sent),
-            tuple(t for t in triggers if t in self.fired), tuple(t for t in triggers if t not in self.fired),
-        )  # fmt: skip
+        return gauge_of(self.usage, self.plan, self.fired, self._model(), self._window(), self.tokens.exact)
 
 
 def _name(trigger: Trigger) -> str:

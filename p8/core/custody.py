@@ -20,10 +20,10 @@ class Custody:
 
     Args:
         store: where sessions are kept.
-        lost: told of a session held here that another process has taken.
+        lost: told of a session held here that another process has taken; returns whether it was at work here.
     """
 
-    def __init__(self, store: PersistenceManager, lost: Callable[[str], None]) -> None:
+    def __init__(self, store: PersistenceManager, lost: Callable[[str], bool]) -> None:
         self._store = store
         self._lost = lost
         store.on_ready = self._ready
@@ -65,6 +65,7 @@ class Custody:
             "owner": store.leases.me.owner,
         }
         store.journal.adopt(row.id, *store.sessions.head(row.id))
+        store.leases.release(row.id)
         seq, at = store.record(row.id, Kind.SESSION, data)
         store.bus.publish(Change(Kind.SESSION, "abandoned", row.id, seq, at, data))
         store.drain()
@@ -86,5 +87,5 @@ class Custody:
 
     def _look(self) -> None:
         for session_id in self._store.leases.lost():
-            self._lost(session_id)
-            self._store.bus.publish(Change("lease", "lost", session_id, time_us=self._store.clock()))
+            if self._lost(session_id):
+                self._store.bus.publish(Change("lease", "lost", session_id, time_us=self._store.clock()))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from p8.core.amounts import bytes_said
 from p8.core.languages import configures, is_generated, language_of
 from p8.core.window import LONGEST_TOKEN, clip
 from p8.errors import WorkspaceError
@@ -397,8 +398,8 @@ def _lines(project: Discovered, detail: float) -> list[str]:
     if project.about and detail >= 0.25:
         out += ["", project.about]
     files = len(project.listing.files)
-    out += ["", f"{files:,} files, {_size(project.size_bytes)}" + (
-        ": " + _some([f"{n} {c:,} ({_size(s)})" for n, c, s in project.languages], most(12))
+    out += ["", f"{files:,} files, {bytes_said(project.size_bytes)}" + (
+        ": " + _some([f"{n} {c:,} ({bytes_said(s)})" for n, c, s in project.languages], most(12))
         if project.languages else "")]  # fmt: skip
     if project.folders:
         out.append("Folders: " + _some([f"{safe(n)}/ ({c:,})" for n, c in project.folders], most(40)))
@@ -464,10 +465,3 @@ def _component_lines(component: Component, most: Callable[[int], int]) -> list[s
     if facts.get("problem"):
         out.append(f"Cannot be read: {facts['problem']}")
     return out if len(out) > 2 else out[:2]
-
-
-def _size(size_bytes: int) -> str:
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size_bytes >= size:
-            return f"{size_bytes / size:.1f} {unit}"
-    return f"{size_bytes} B"

@@ -16,16 +16,15 @@ from typing import Any, NamedTuple
 from p8 import __version__
 from p8.core.archive import Progress, parents_first, silent
 from p8.errors import NotFound
+from p8.formats.bundle import Writer
 from p8.formats.files import replacing
-from p8.formats.native import Carried, Manifest, ProjectRow, Row, Writer
+from p8.formats.native import FORMAT, VERSION, Carried, Manifest, ProjectRow, Row
 from p8.formats.reading import Transcript
 from p8.formats.redact import Redactor
 from p8.model import Entry, SessionRow
 from p8.store.carry import Carrier, Record, data_of, fits, line_of, root_of, with_data
 from p8.store.manager import PersistenceManager
 from p8.store.plain import plain, restore
-
-FORMATS = ("md", "jsonl", "html", "p8")
 
 
 def suffix_of(form: str) -> str:
@@ -300,7 +299,14 @@ def write_archive(
         projects = [_project(row, redactor) for row in _projects_of(store, going)]
         writer.finish(
             Manifest(
-                "p8-archive", 1, store.clock(), f"p8 {__version__}", scope, redactor is not None, carried, projects
+                FORMAT,
+                VERSION,
+                made_us=store.clock(),
+                by=f"p8 {__version__}",
+                scope=scope,
+                redacted=redactor is not None,
+                sessions=carried,
+                projects=projects,
             )
         )
     progress(1.0, "")

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from p8.assistants.base import Assistant, Cancel
 from p8.core.history import fresh
+from p8.core.languages import is_generated
 from p8.core.reality import place_now
 from p8.core.sessions import SessionManager
 from p8.core.turns import collect
 from p8.errors import InvalidTransition, NotFound, P8Error, StoreError
-from p8.model import Entry, GitState, Kind, from_us, text_of
+from p8.model import ID_PATTERN, Entry, GitState, Kind, from_us, text_of
 from p8.session import Session
 from p8.workspace.since import Commit, FileChange, quietly
 
@@ -79,6 +80,75 @@ class Handoff(NamedTuple):
     path: Path
     by: str  #: the assistant that wrote the summary, or ""
     facts: Facts
+
+
+class Note(NamedTuple):
+    """A handoff that was written down."""
+
+    id: str  #: SESSION-TIME, the time in hexadecimal microseconds
+    session: str
+    created_us: int
+    title: str
+    path: Path
+
+
+class Notes:
+    """
+    The handoffs of a home.
+
+    Args:
+        home: P8's home.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "states"
+
+    def all(self, session: str = "") -> list[Note]:
+        """Return those of one session, or all; newest first."""
+        found = [note for path in self._folder.glob("handoff-*.md") if (note := _note(path)) is not None]
+        return sorted((one for one in found if session in {"", one.session}), key=lambda one: -one.created_us)
+
+    def get(self, name: str) -> Note:
+        """
+        Return one by its id, its session's id (the newest), or `last`.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = [one for one in self.all() if name in {one.id, one.session, "last"}]
+        if not found:
+            raise NotFound(f"no handoff {name[:80]!r}", "p8 handoff list shows them")
+        return found[0]
+
+    def text(self, note: Note) -> str:
+        """Return what it says. Raises StoreError."""
+        try:
+            return note.path.read_text("utf-8", "backslashreplace")
+        except OSError as error:
+            raise StoreError(f"{note.path} cannot be read: {error.strerror}", "its session has it, too") from error
+
+    def purge(self, entries: Sequence[Entry]) -> list[str]:
+        """Remove those of purged sessions, given their events; return what could not be removed."""
+        left = []
+        for note in self.all():
+            if note.session in {entry.stream for entry in entries if entry.data.get("what") == "handoff"}:
+                try:
+                    note.path.unlink(missing_ok=True)
+                except OSError as error:
+                    left.append(f"{note.path.name}: {error.strerror}")
+        return left
+
+
+def _note(path: Path) -> Note | None:
+    session, _, at = path.stem.removeprefix("handoff-").rpartition("-")
+    if not ID_PATTERN.fullmatch(session) or not re.fullmatch("[0-9a-f]{1,16}", at):
+        return None
+    try:
+        with path.open("rb") as file:
+            first = file.readline(1000).decode("utf-8", "replace")
+    except OSError:
+        return None
+    return Note(f"{session}-{at}", session, int(at, 16), first.removeprefix("# Handoff: ").strip(), path)
 
 
 class Handoffs:
@@ -172,6 +242,8 @@ class Handoffs:
         if state.dirty and not files:
             files = [FileChange(path, 0, 0) for path in (*state.staged, *state.modified)]
             files += [FileChange(path, 0, 0, True) for path in state.untracked]
+        files = [change for change in files if not is_generated(change.path)]
+        state = state._replace(untracked=tuple(name for name in state.untracked if not is_generated(name)))
         messages = [e for e in entries if e.kind == Kind.MESSAGE]
         asked = [e for e in messages if e.role == "user"]
         goal = self._first(session) or (asked[0].text if asked else "")
@@ -295,7 +367,7 @@ def render(facts: Facts, summary: str, by: str, at_us: int, to: str) -> str:
     more = len(facts.files) - MOST
     out += _section("Files touched", [*touched, *([f"and {more} more"] if more > 0 else [])], "None.")
     if facts.mentioned:
-        out += _section("Files spoken of", facts.mentioned)
+        out += _section("Files spoken of", [_code(name) for name in facts.mentioned])
     out += _section("Pointers", [
         f"the whole conversation: `p8 session show {facts.session}`, go on with `p8 -r {facts.session}`",
         f"search in it: `p8 search --session {facts.session} WORDS`",
@@ -310,11 +382,13 @@ def _section(name: str, lines: Sequence[str], empty: str = "") -> list[str]:
 
 def _git_lines(facts: Facts) -> list[str]:
     state = facts.git
-    lines = [f"directory {facts.directory}"]
+    lines = [f"directory {_code(facts.directory)}"]
     if not (state.branch or state.commit):
         return [*lines, "no git repository"]
     ahead = f", {state.ahead} ahead and {state.behind} behind {state.upstream}" if state.upstream else ""
-    lines.append(f"branch {state.branch or '(detached)'} at {state.commit[:10] or 'no commit'}{ahead}")
+    lines.append(
+        f"branch {_code(state.branch) if state.branch else '(detached)'} at {state.commit[:10] or 'no commit'}{ahead}"
+    )
     lines += [f"commit {commit.id[:10]} {_line(commit.subject)}" for commit in facts.commits[:MOST]]
     if state.stashes:
         lines.append(f"{state.stashes} stashes")
@@ -323,7 +397,12 @@ def _git_lines(facts: Facts) -> list[str]:
 
 def _file_line(change: FileChange) -> str:
     counted = f" (+{change.added} -{change.removed})" if change.added or change.removed else ""
-    return f"{change.path}{counted}{', untracked' if change.untracked else ''}"
+    return f"{_code(change.path)}{counted}{', untracked' if change.untracked else ''}"
+
+
+def _code(name: str) -> str:
+    """Return a name as Markdown leaves it alone, underscores and all."""
+    return f"`` {name} ``" if "`" in name else f"`{name}`"
 
 
 def as_message(note: Handoff) -> dict[str, Any]:

@@ -69,6 +69,14 @@ def store_bytes(home: Path) -> dict[str, int]:
     return found
 
 
+def note(home: Path, timings: Timings, now_us: int) -> None:
+    """Write down how long creating and saving took in this process; nothing where nothing was begun or saved."""
+    if timings.created_s or timings.saved_s:
+        write(home, timings.line(now_us, store_bytes(home)))
+        timings.created_s.clear()
+        timings.saved_s.clear()
+
+
 def write(home: Path, line: Mapping[str, Any]) -> None:
     """Add a line; the older half goes when the file has grown too long."""
     file = home / "states" / "health.jsonl"

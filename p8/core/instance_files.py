@@ -6,9 +6,8 @@ The database is the registry; `registry.json` is its export, for people and scri
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import orjson
 from p8.containers import templates
 from p8.containers.settings import Everywhere, Settings, read_defaults, read_settings, tree
 from p8.containers.yamlfile import Document
+from p8.core import homefiles
 from p8.errors import ConfigError, NotFound, UsageError
 from p8.store.eventlog import EventLog
 
@@ -158,14 +158,14 @@ class InstanceFiles:
         settings = read_settings(Document(path.name, text), base)
         if settings.id != instance.id:
             raise ConfigError(f"{path.name}: instance.id is {settings.id!r}", "it must be the file's name")
-        _replace(path, text.encode())
+        homefiles.replace(path, text.encode())
         return settings
 
     def export(self, instances: Sequence[Instance]) -> None:
         """Write `registry.json`; where the disk refuses, the database still has it all."""
         body = orjson.dumps({"instances": {one.id: one.to_dict() for one in instances}}, option=orjson.OPT_INDENT_2)
-        with contextlib.suppress(OSError), _locked(self._home / "states" / "registry.lock"):
-            _replace(self._home / "registry.json", body + b"\n")
+        with contextlib.suppress(OSError), homefiles.locked(self._home / "states" / "registry.lock"):
+            homefiles.replace(self._home / "registry.json", body + b"\n")
 
 
 def _shown(value: str) -> str:
@@ -176,24 +176,3 @@ def _shown(value: str) -> str:
         float(value)
         return value
     return orjson.dumps(value).decode()
-
-
-def _replace(path: Path, body: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.write(number, body)
-        os.fsync(number)
-    finally:
-        os.close(number)
-    fresh.replace(path)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(number)

@@ -21,6 +21,8 @@ from p8.containers.settings import Settings
 from p8.containers.watch import Verdict, probe, wait_until_well
 from p8.core import blueprint
 from p8.core.blueprint import Places
+from p8.core.mirror import recorded
+from p8.core.remotes import Remotes, is_remote
 from p8.core.roster import UP, Instance, InstanceStatus, Roster, instance_of, slug, slug_part
 from p8.errors import Conflict, ContainerError, InvalidTransition, P8Error, UsageError
 from p8.store.manager import PersistenceManager
@@ -56,6 +58,7 @@ class InstanceManager:
         self.runtime = runtime
         self.roster = Roster(store)
         self.files = self.roster.files
+        self.remotes = Remotes(self.roster, runtime)
         self._environment = environment
         self._image = image
         self._lock = threading.Lock()
@@ -130,6 +133,8 @@ class InstanceManager:
         """
         Stop an instance: asked to end, then killed; its container, port and socket are removed, its state stays.
 
+        From an engine elsewhere the last changes are brought here; what cannot be is in the meta `unsynced`, in words.
+
         Raises:
             NotFound, Conflict: there is none, or another process is at it.
             EngineDown: nothing was changed.
@@ -139,7 +144,10 @@ class InstanceManager:
             self.store.instances.update(instance.id, status="stopped")  # so that nobody takes its end for a fault
             self._clear(instance, 0.0 if force else 10.0)
             self.store.ports.release(instance.id)
-            self.store.instances.update(instance.id, {"pid": 0, "health": "", "lost": False}, container="", owner="")
+            meta = {"pid": 0, "health": "", "lost": False}
+            if is_remote(instance):
+                meta["unsynced"] = self.remotes.end(instance)
+            self.store.instances.update(instance.id, meta, container="", owner="")
         self._changed("stopped", instance)
         return self.roster.get(instance.id)
 
@@ -172,10 +180,21 @@ class InstanceManager:
         self._changed("paused" if paused else "resumed", instance)
         return self.roster.get(instance.id)
 
-    def remove(self, instance_id: str) -> None:
-        """Stop an instance and forget it; its state folder and configuration stay. Raises as `stop` does."""
+    def remove(self, instance_id: str, discard: bool = False) -> None:
+        """
+        Stop an instance and forget it; its state folder and configuration stay.
+
+        Args:
+            instance_id: which.
+            discard: give up what is only on an engine elsewhere, and never brought here.
+
+        Raises:
+            Conflict: something would be lost; or as `stop` does.
+        """
         instance = self.roster.get(instance_id)
         self.stop(instance.id)
+        if is_remote(instance):
+            self.remotes.discard(instance, discard)
         self.store.instances.remove(instance.id)
         self._changed("removed", instance)
 
@@ -189,6 +208,7 @@ class InstanceManager:
 
         Raises:
             InvalidTransition: it was stopped meanwhile.
+            EngineDown: nothing was tried.
             ContainerError: it could not be done.
         """
         instance = self.roster.get(instance_id)
@@ -198,6 +218,7 @@ class InstanceManager:
             if found is None or found["status"] in {"stopped", "paused"}:
                 raise InvalidTransition(f"instance {instance_id} was stopped meanwhile", "")
 
+        self.runtime.engine()  # in one that is shutting down, what is started now would be left behind
         with self._claimed({"id": instance.id}, allowed, str(instance.status)):
             restarts = int(instance.meta.get("restarts", 0)) + 1
             self.store.instances.update(instance.id, {"restarts": restarts})
@@ -230,7 +251,9 @@ class InstanceManager:
         ids = {container.id for container in found}
         for container in found:
             name = container.labels.get(base.INSTANCE, "")
-            if name:
+            if base.SYNC in container.labels:
+                done += self._left_helper(container, known.get(container.labels[base.SYNC]))
+            elif name:
                 said = self._meet(known.get(name), container, ids)
                 done += [said] if said else []
         for instance in self.roster.all("up"):
@@ -238,12 +261,25 @@ class InstanceManager:
         self.roster.export()
         return done
 
+    def _left_helper(self, container: Container, instance: Instance | None) -> list[str]:
+        """Remove what held an instance's volumes, and is left over of it; the volumes stay."""
+        name = container.labels[base.SYNC]
+        needed = instance is not None and (instance.status is not InstanceStatus.STOPPED or self._is_busy(name))
+        if needed or base.SESSION in container.labels or recorded(self.store.home, name)[1]:
+            return []
+        self.runtime.act(container.id, "remove")
+        return [f"removed container {container.name}, left over of {name}"]
+
+    def _is_busy(self, name: str) -> bool:
+        row = self.store.instances.get(name)
+        return row is not None and self.is_busy(row)
+
     def _meet(self, instance: Instance | None, container: Container, ids: set[str]) -> str:
         """Deal with one container that says it is an instance's."""
         name = container.labels[base.INSTANCE]
         if instance is not None and instance.container == container.id:
             return ""
-        if instance is not None and self.store.instances.busy(self.store.instances.get(name) or {"owner": ""}):
+        if instance is not None and self._is_busy(name):
             return ""
         left = container.state not in {State.RUNNING, State.PAUSED}
         if left or (instance is not None and instance.container in ids):
@@ -262,6 +298,9 @@ class InstanceManager:
             return f"removed container {container.name}: its port {port} belongs to another instance now"
         status = "running" if container.state is State.RUNNING else "paused"
         meta = {"pid": container.pid, "error": "", "image": container.image, "socket": str(self._places(name).socket)}
+        if not self.runtime.is_local and Path(path).is_dir():
+            uid, gid = blueprint.user_of(Path(path))
+            meta |= {"remote": self.runtime.engine().endpoint, "user": f"{uid}:{gid}", "socket": ""}
         self.store.instances.update(
             name, meta, container=container.id, port=port, started=container.started_us, status=status, owner=""
         )
@@ -360,16 +399,19 @@ class InstanceManager:
         places = self._places(instance.id)
         user = blueprint.user_of(instance.project_path, settings.user)
         blueprint.prepare(places, user)
+        workspace = settings.workspace or f"/app/{slug_part(instance.project_name)}"
+        here = self.runtime.is_local
+        volumes = () if here else self.remotes.begin(instance, image, user).volumes(workspace)
         networking = settings.networking
-        ports = Ports(self.store.ports, is_free if self.runtime.is_local else lambda _port: True)
+        ports = Ports(self.store.ports, is_free if here else lambda _port: True)
         avoid: set[int] = set()
         for attempt in range(TRIES):
             preferred = networking.preferred_port or instance.port
-            port = ports.allocate(instance.id, *networking.port_range, preferred, avoid)
+            open_ = networking.network != "none"  # without a network nothing can be published
+            port = ports.allocate(instance.id, *networking.port_range, preferred, avoid) if open_ else 0
             about = {
                 "name": f"p8-{self.runtime.installation[:6]}-{instance.id}", "image": image, "port": port, "user": user,
-                "labels": self._labels(instance, port),
-                "workspace": settings.workspace or f"/app/{slug_part(instance.project_name)}",
+                "labels": self._labels(instance, port), "workspace": workspace, "volumes": volumes,
             }  # fmt: skip
             given = {**dict(settings.environment), **self._environment(settings.pass_environment)}
             spec = blueprint.specification(settings, places, instance.project_path, about, given)
@@ -381,8 +423,9 @@ class InstanceManager:
                 if attempt == TRIES - 1:
                     raise
         meta = {
-            "pid": container.pid, "socket": str(places.socket), "image": image, "error": "", "health": "",
-            "lost": False, "template": template or instance.meta.get("template", ""),
+            "pid": container.pid, "socket": str(places.socket) if here else "", "image": image, "error": "",
+            "health": "", "lost": False, "template": template or instance.meta.get("template", ""),
+            **({"remote": ""} if here else {}),
             "memory_limit": quantities.show_memory(settings.resources.memory_bytes),
             "cpu_limit": quantities.show_cpus(settings.resources.cpus), "memory_usage": "", "cpu_usage": "",
             "config": settings.ai_of(instance.mode),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from p8.core.context import Gauge
+from p8.core.gauge import Gauge
 from p8.core.plan import DOC_OVERHEAD, TEST_OVERHEAD, TOKENS_PER_LINE, Plan, Scope
 from p8.core.sessions import SessionManager
 from p8.formats.reports import Coverage, Outcomes, newest_coverage, newest_tests
@@ -163,12 +163,15 @@ def burndown(plan: Plan, turns: Sequence[int], turns_ahead: int | None) -> Burnd
 
         left(i)  = estimate - tokens of the first i turns
         ideal(i) = estimate * (1 - i / n), n = turns so far + turns ahead
+
+    Without an ideal where nobody can say how many turns there are to come.
     """
     left = [plan.estimate]
     for tokens in turns:
         left.append(left[-1] - tokens)
     whole = max(len(turns) + (turns_ahead or 0), 1)
-    return Burndown(tuple(left), tuple(plan.estimate * (1 - min(1.0, at / whole)) for at in range(len(left))))
+    ideal = [plan.estimate * (1 - at / whole) for at in range(len(left))] if turns_ahead is not None else []
+    return Burndown(tuple(left), tuple(ideal))
 
 
 def efficiency(done: float | None, used: int, budget: int) -> float | None:
@@ -277,7 +280,7 @@ class SessionMetrics(NamedTuple):
 
 
 def measure(sessions: SessionManager, row: SessionRow, place: Path, gauge: Gauge | None, plan: Plan | None,
-            turns: Sequence[int] = ()) -> SessionMetrics:  # fmt: skip
+            turns: Sequence[int] = (), completed: bool = False) -> SessionMetrics:  # fmt: skip
     """
     Return a session's metrics.
 
@@ -288,6 +291,7 @@ def measure(sessions: SessionManager, row: SessionRow, place: Path, gauge: Gauge
         gauge: of `ContextPlanner`, where it is the current session.
         plan: likewise.
         turns: tokens of each turn, likewise.
+        completed: it is about to be completed.
 
     Raises:
         StoreError: the database is out of reach.
@@ -309,7 +313,7 @@ def measure(sessions: SessionManager, row: SessionRow, place: Path, gauge: Gauge
     before = row.meta.get("baseline")
     start = before.get("coverage") if isinstance(before, dict) else None
     by_lines = completion_by_lines(plan.scope, whole_lines) if plan is not None and whole_lines is not None else None
-    done = completion(gauge.completion if gauge is not None else None, by_lines, row.status == "completed")
+    done = completion(gauge.completion if gauge is not None else None, by_lines, completed or row.status == "completed")
     parts = quality_parts(tests, covered, entries)
     used = gauge.used if gauge is not None else 0
     return SessionMetrics(

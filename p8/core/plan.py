@@ -213,13 +213,15 @@ class Forecast(NamedTuple):
         """
         Return how many more turns fit into `tokens`; None where that cannot be said, or it is more than 1,000.
 
-        The n-th turn from now (0, 1, 2 …) is taken to cost per_turn + slope * n, and at least one token.
+        The n-th turn from now (0, 1, 2 …) is taken to cost per_turn while the trend is steady, else
+        per_turn + slope * n, and at least half of per_turn: one that grows cheaper does not end up costing nothing.
         """
         if self.per_turn <= 0:
             return None
+        slope = 0.0 if self.trend == "steady" else self.slope
         left, turn = float(tokens), 0
         while turn <= 1000:
-            left -= max(1.0, self.per_turn + self.slope * turn)
+            left -= max(1.0, self.per_turn / 2, self.per_turn + slope * turn)
             if left < 0:
                 return turn
             turn += 1

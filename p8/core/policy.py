@@ -35,12 +35,14 @@ class Alert(StrEnum):
     RECOVERY_FAILED = "RECOVERY_FAILED"
     ENGINE_DOWN = "ENGINE_DOWN"
     ENGINE_UP = "ENGINE_UP"
+    SYNC_CONFLICT = "SYNC_CONFLICT"
 
 
 #: alerts of one topic take each other's place on the screen
 TOPICS = {
     Alert.HIGH_CPU: "cpu", Alert.HIGH_MEM: "memory", Alert.OUT_OF_MEMORY: "memory limit", Alert.UNHEALTHY: "health",
     Alert.RECOVERED: "health", Alert.RECOVERY_FAILED: "health", Alert.ENGINE_DOWN: "engine", Alert.ENGINE_UP: "engine",
+    Alert.SYNC_CONFLICT: "sync",
 }  # fmt: skip
 
 
@@ -147,6 +149,7 @@ class Policy:
 
     def _well(self, account: Account, verdict: Verdict, rules: HealthRules, now: float) -> list[Decision]:
         account.failures = 0
+        account.grace_until = 0.0  # it has answered: what comes now is no slow start
         account.given_up = False
         if account.well_since is None:
             account.well_since = now

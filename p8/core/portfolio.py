@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from p8.core.log import note
 from p8.core.projects import MARKER, check_prefix, is_a_place, project_of
 from p8.core.sessions import SessionManager
 from p8.errors import Conflict, NotFound, StoreError, UsageError, WorkspaceError
@@ -95,6 +96,7 @@ class Portfolio:
         self._store.projects.save({**row, "created": now, "last": now})
         found = self.get(project_id)
         self._write_metadata(found)
+        note(self._store, "project created", project=project_id, name=found.project.name)
         return found
 
     def _free_id(self, prefix: str) -> ProjectId:
@@ -202,8 +204,13 @@ class Portfolio:
 
         if not self._store.projects.update(project_id, changed):
             raise NotFound(f"no project {project_id}", "p8 project list shows them")
+        return self._changed(project_id, said)
+
+    def _changed(self, project_id: str, said: dict[str, Any]) -> ProjectRow:
+        """Bring the metadata file up to a change, and tell of it."""
         row = self.get(project_id)
         self._write_metadata(row)
+        note(self._store, "project changed", project=project_id, name=row.project.name, set=said)
         return row
 
     def tag(self, project_id: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> ProjectRow:
@@ -216,7 +223,7 @@ class Portfolio:
 
         if not self._store.projects.update(project_id, changed):
             raise NotFound(f"no project {project_id}", "p8 project list shows them")
-        return self.change(project_id)
+        return self._changed(project_id, {"added_tags": new, "removed_tags": [*remove]})
 
     def extend(self, project_id: str, days: int = 0) -> ProjectRow:
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from p8.core.sessions import SessionManager
 from p8.errors import NotFound, WorkspaceError
@@ -16,7 +17,8 @@ from p8.workspace import git
 
 SHORT = 10
 LEAVING_S = 3.0  #: how long git may take where somebody waits for P8 to begin or end
-LOOK_BACK = 50  #: newest things said about a session among which its last git state is looked for
+#: newest entries among which the last git state is looked for; checkpoints are found wherever they are
+LOOK_BACK = 5000
 DETACHED = "none (detached HEAD)"
 
 
@@ -28,9 +30,17 @@ def place_now(directory: Path) -> GitState:
         return GitState(*git.head(directory))
 
 
-def note_place(sessions: SessionManager, directory: Path, state: GitState) -> None:
+def note_place(
+    sessions: SessionManager, directory: Path, state: GitState, container: dict[str, Any] | None = None
+) -> None:
     """
     Record of the current session where the work stands. It moves the session in no list.
+
+    Args:
+        sessions: records.
+        directory: where the person stands.
+        state: how that stands in git.
+        container: what the session's commands run in, where that is known.
 
     Raises:
         InvalidTransition: no session is current.
@@ -39,10 +49,16 @@ def note_place(sessions: SessionManager, directory: Path, state: GitState) -> No
     where = {"directory": git.shown(str(directory)), "branch": state.branch, "commit": state.commit}
     if sessions.current is not None:
         known = sessions.current.metadata
-        if state == GitState() and all(known.get(name) == value for name, value in where.items()):
+        if state == GitState() and not container and all(known.get(name) == value for name, value in where.items()):
             return
         known.update(where)
-    sessions.record(Kind.SESSION, {"what": "stands", "set": where, "git": state.to_dict()})
+    more = {"container": container} if container else {}
+    sessions.record(Kind.SESSION, {"what": "stands", "set": where, "git": state.to_dict(), **more})
+
+
+def note_container(sessions: SessionManager, container: dict[str, Any]) -> None:
+    """Record of the current session what its commands run in. Raises as `note_place` does."""
+    sessions.record(Kind.SESSION, {"what": "stands", "set": {}, "container": container})
 
 
 def last_state(sessions: SessionManager, session_id: str) -> GitState | None:
@@ -52,13 +68,33 @@ def last_state(sessions: SessionManager, session_id: str) -> GitState | None:
     Raises:
         StoreError: the database is out of reach.
     """
-    kinds = (Kind.SESSION, Kind.CHECKPOINT)
+    found = _last(sessions, session_id, "git")
+    return GitState.from_dict(found) if found is not None else None
+
+
+def last_container(sessions: SessionManager, session_id: str) -> dict[str, Any]:
+    """Return what is recorded last of what a session's commands ran in (see `core/container_reality.py`), or {}."""
+    return _last(sessions, session_id, "container") or {}
+
+
+def _last(sessions: SessionManager, session_id: str, what: str) -> dict[str, Any] | None:
+    table = sessions.store.sessions
+    at: str | None = session_id
+    upto: int | None = None
     try:
-        table = sessions.store.sessions
-        entries = table.entries(session_id, kinds=kinds, limit=LOOK_BACK, newest=True, whole=True)
+        while at:
+            row = table.get(at)
+            upto = row.entries if upto is None else min(upto, row.entries)
+            own = {"first": 2, "last": upto, "newest": True, "whole": True}
+            found = table.entries(at, kinds=(Kind.CHECKPOINT,), limit=1, **own)  # type: ignore[arg-type]
+            found += table.entries(at, kinds=(Kind.SESSION,), **{**own, "first": max(2, upto - LOOK_BACK)})  # type: ignore[arg-type]
+            stood = [entry for entry in found if isinstance(entry.data.get(what), dict)]
+            if stood:
+                return dict(max(stood, key=lambda entry: entry.seq).data[what])
+            at, upto = row.parent, row.fork_seq
     except NotFound:
-        return None
-    return next((GitState.from_dict(e.data["git"]) for e in entries[::-1] if isinstance(e.data.get("git"), dict)), None)
+        pass
+    return None
 
 
 def reality_check(row: SessionRow, directory: Path, recorded: GitState | None = None) -> list[str]:

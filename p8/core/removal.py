@@ -77,22 +77,28 @@ class Removal:
         there = (self._portfolio.workspaces / row.project.id).is_dir()
         return row.deleted_us is not None and row.used_us <= row.deleted_us and (bool(left) or there)
 
+    def sessions_in_trash(self, row: ProjectRow) -> list[str]:
+        """Return the ids of the sessions that went into the trash with a project."""
+        found = self.store.sessions.page(project=row.project.id, trashed=True, limit=ALL)
+        return [session.id for session in found if session.meta.get(TRASHED_WITH) == row.project.id]
+
     def restore(self, row: ProjectRow) -> ProjectRow:
         """
         Take a project out of the trash, with the sessions that went there with it.
 
         Raises:
             NotFound: it is not in the trash.
-            Conflict: something stands where its folder was.
+            Conflict: something stands where its folder was, or it is being removed for good.
             WorkspaceError: the folder cannot be moved.
         """
         gone = row.project.meta.get("deleted")
         if not isinstance(gone, dict):
             raise NotFound(f"{row.project.name} is not in the trash", "p8 project list --trash shows what is")
+        if gone.get("purging"):
+            raise Conflict(f"{row.project.name} is being removed for good", "it cannot be restored any more")
         if gone.get("folder"):
             hosted.move(self.trash / str(gone["folder"]), self._portfolio.workspaces / row.project.id)
-        for session in self.store.sessions.page(project=row.project.id, trashed=True, limit=ALL):
-            if session.meta.get(TRASHED_WITH) == row.project.id:
-                self._sessions.annotate(session.id, **{"trashed": False, TRASHED_WITH: None})
+        for name in self.sessions_in_trash(row):
+            self._sessions.annotate(name, **{"trashed": False, TRASHED_WITH: None})
         self._portfolio.touch(row.project.id)
         return self._portfolio.change(row.project.id, deleted=None, cleanup=None)

@@ -121,8 +121,9 @@ class Roster:
     def target(self, instance: Instance, settings: Settings) -> Target:
         """Return what is to be watched of an instance."""
         health = settings.health
-        port = instance.port if health.port and settings.networking.network != "none" else 0
-        socket = Places.of(self.store.home, instance.id).socket if health.socket else None
+        here = not instance.meta.get("remote")  # elsewhere the engine itself looks whether the port answers
+        port = instance.port if here and health.port and settings.networking.network != "none" else 0
+        socket = Places.of(self.store.home, instance.id).socket if here and health.socket else None
         return Target(instance.id, instance.container, port, socket, health.check_interval_s, health.timeout_s)
 
     def note(self, verdict: Verdict, **more: Any) -> None:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from p8.core.health import Timings
     from p8.session import Session
 
-PAGE = 200
 #: what is said about a session and has a column of its own; see `store/batch.py`
 ABOUT = ("title", "project", "directory", "branch", "commit", "model")
 
@@ -440,11 +439,13 @@ class SessionManager:
 
     # small
 
-    def _lost(self, session_id: str) -> None:
-        """Let go of a session that another process has taken."""
+    def _lost(self, session_id: str) -> bool:
+        """Let go of a session that another process has taken; return whether it was the current one."""
         with self._lock:
-            if self.current is not None and self.current.session_id == session_id:
-                self.current = None
+            if self.current is None or self.current.session_id != session_id:
+                return False
+            self.current = None
+            return True
 
     def _required(self) -> Session:
         if self.current is None:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from p8.core.archive import Progress, silent
 from p8.errors import FormatError, StoreError
-from p8.formats.backup import MOST_FILES, Node, Reader, Writer, decoded, encoded, hash_of
+from p8.formats.backup import MOST_FILES, Node, Reader, decoded, encoded, hash_of
+from p8.formats.bundle import Writer
 
 BLOCK = 1 << 20
 TELL_EVERY = 50

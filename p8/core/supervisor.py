@@ -1,13 +1,12 @@
 """Looks after instances: what the watch sees goes to the policy, what that decides is carried out (rows M8 to M10).
 
-One process of a home does it for all (`p8 watch`); a REPL does it for its own while no such process runs, and only
-listens to the log while one does.
+One process of a home does it for all (`p8 watch` or `p8 serve`); a REPL does it for its own while no such process runs,
+and only listens to the log while one does.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from p8.containers.settings import Settings
 from p8.containers.watch import EngineState, Observation, Target, Verdict, Watch
 from p8.core.instances import InstanceManager
 from p8.core.policy import Alert, Decision, GiveUp, Policy, Recover, Tell
+from p8.core.processlock import ProcessLock, held_by
+from p8.core.remotes import Keeper, is_remote
 from p8.core.roster import InstanceStatus, told
 from p8.errors import Conflict, InvalidTransition, P8Error
 
@@ -28,6 +29,10 @@ AGAIN_S = 0.25  #: a container that was just restarted is looked at so often
 BUSY_S = 1.0  #: one that somebody is at work on is looked at again after so long
 AT_ONCE = 4  #: recoveries
 DAEMON_S = 1.0
+KEPT = (InstanceStatus.RUNNING, InstanceStatus.PAUSED)  #: in sync, on an engine elsewhere
+WATCH_LOCK = "states/watch.lock"
+STANDBY_S = 2.0  #: how often it is looked whether there is something to look after
+END_S = 30.0
 
 
 class Supervisor:
@@ -61,6 +66,7 @@ class Supervisor:
         self._pool = ThreadPoolExecutor(AT_ONCE, "p8-recover")
         self._watch = Watch(manager.runtime, self._targets, self._hear)
         self._follower = manager.files.log.follow() if own is not None else None
+        self._keeper = Keeper(lambda name: manager.remotes.mirror(manager.roster.get(name)))
         self._asked_daemon = 0.0
         self._daemon = False
 
@@ -69,6 +75,7 @@ class Supervisor:
         try:
             self._watch.run()
         finally:
+            self._keeper.close()
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def stop(self) -> None:
@@ -80,10 +87,15 @@ class Supervisor:
     def _targets(self) -> list[Target]:
         if self._own is not None and self._daemon_runs():
             self._pass_on()
+            self._keeper.keep(())
             return []
         own = self._own() if self._own is not None else None
-        found = []
-        for instance in self._manager.roster.all():
+        found, everyone = [], self._manager.roster.all()
+        self._keeper.keep({
+            one.id for one in everyone
+            if is_remote(one) and (one.status in KEPT or one.meta.get("lost")) and (own is None or one.id in own)
+        })  # fmt: skip
+        for instance in everyone:
             wanted = instance.status is InstanceStatus.RUNNING or instance.meta.get("lost")
             if not wanted or (own is not None and instance.id not in own):
                 continue
@@ -228,45 +240,114 @@ class Supervisor:
         self._watch.soon(name, delay if trouble else 0.05)
 
 
-class DaemonLock:
+class Lookout:
+    """
+    Looks after all instances of a home, where no other process does.
+
+    Args:
+        manager: whose.
+        name: what this process is called: "watch" or "serve".
+        say: told what was found at the beginning.
+    """
+
+    def __init__(self, manager: InstanceManager, name: str, say: Callable[[str], None] = lambda _text: None) -> None:
+        self._manager = manager
+        self._name = name
+        self._say = say
+        self._lock = DaemonLock(manager.store.home)
+        self._supervisor = Supervisor(manager)
+        self._thread = threading.Thread(target=self._run, name="p8-supervisor", daemon=True)
+
+    def begin(self) -> bool:
+        """Begin; return whether this is the process that does it now."""
+        if not self._lock.acquire(self._name):
+            return False
+        self._thread.start()
+        return True
+
+    @property
+    def runs(self) -> bool:
+        """Return whether it still does."""
+        return self._thread.is_alive()
+
+    def end(self) -> None:
+        """Finish what is being done, and let others do it."""
+        self._supervisor.stop()
+        if self._thread.is_alive():
+            self._thread.join(END_S)
+        self._lock.release()
+
+    def _run(self) -> None:
+        try:
+            for said in self._manager.reconcile():
+                self._say(said)
+        except P8Error as error:
+            self._say(f"{error.message}; it is waited for")
+        self._supervisor.run()
+
+
+class Standby:
+    """
+    Begins to look after instances as soon as there are any and no other process does so, for as long as it lives.
+
+    Args:
+        manager: returns whose; asked when there are some.
+        any_there: returns whether there are some.
+        name: what this process is called.
+    """
+
+    def __init__(self, manager: Callable[[], InstanceManager], any_there: Callable[[], bool], name: str) -> None:
+        self._manager = manager
+        self._any_there = any_there
+        self._name = name
+        self._over = threading.Event()
+        self._lookout: Lookout | None = None
+        self._thread = threading.Thread(target=self._run, name="p8-standby", daemon=True)
+
+    def begin(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Finish what is being done."""
+        self._over.set()
+        self._thread.join(END_S)
+        if self._lookout is not None:
+            self._lookout.end()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            try:
+                self._look()
+            except P8Error:
+                pass  # the database is busy; looked again
+            except Exception:
+                logging.getLogger("p8.core").exception("instances are not looked after")
+            self._over.wait(STANDBY_S)
+
+    def _look(self) -> None:
+        if self._lookout is not None and not self._lookout.runs:
+            self._lookout.end()
+            self._lookout = None
+        if self._lookout is None and self._any_there():
+            manager = self._manager()
+            lookout = Lookout(manager, self._name) if not daemon_pid(manager.store.home) else None
+            if lookout is not None and lookout.begin():
+                self._lookout = lookout
+
+
+class DaemonLock(ProcessLock):
     """Held by the one process of a home that looks after all its instances."""
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "states" / "watch.lock"
-        self._number = -1
-
-    def acquire(self) -> bool:
-        """Return whether this process is the one now."""
-        self._number = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        for _ in range(5):
-            try:
-                fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(self._number, 0)
-                os.write(self._number, str(os.getpid()).encode())
-                return True
-            except BlockingIOError:
-                time.sleep(0.02)  # somebody may only be asking
-        self.release()
-        return False
-
-    def release(self) -> None:
-        """Be it no longer."""
-        if self._number >= 0:
-            os.close(self._number)
-            self._number = -1
+        super().__init__(home / WATCH_LOCK)
 
 
 def daemon_pid(home: Path) -> int:
     """Return the process that looks after all instances of a home, or 0."""
-    try:
-        number = os.open(home / "states" / "watch.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return 0
-    try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return 0
-    except BlockingIOError:
-        said = os.read(number, 20)
-        return int(said) if said.isdigit() else 0
-    finally:
-        os.close(number)
+    return daemon(home)[0]
+
+
+def daemon(home: Path) -> tuple[int, str]:
+    """Return the process that looks after all instances of a home and what it is called; 0 where there is none."""
+    return held_by(home / WATCH_LOCK)

@@ -8,17 +8,34 @@ Expiry is off unless it is set; what is due is listed first, and goes a day late
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from p8.core.sessions import SessionManager
-from p8.errors import Conflict, InvalidTransition, NotFound
+from p8.errors import Conflict, InvalidTransition, NotFound, P8Error
+from p8.events import Change, Subscriber
 from p8.model import Entry, Kind, Notice, SessionRow
 from p8.store.purge import Doomed, Gone, Purge
 
 DAY_US = 86_400_000_000
 TOLD = "trash_told"  #: setting: when each session that is due was first listed
 Also = Callable[[Sequence[Entry]], Iterable[str]]
+
+
+def once_ready(do: Callable[[], object]) -> Subscriber:
+    """Return a subscriber that does something aside as soon as the store is ready: whoever publishes must not wait."""
+
+    def work() -> None:
+        with contextlib.suppress(P8Error):
+            do()
+
+    def heard(change: Change) -> None:
+        if (change.kind, change.name) == ("store", "ready"):
+            threading.Thread(target=work, name="p8-trash", daemon=True).start()
+
+    return heard
 
 
 class Plan(NamedTuple):

@@ -19,7 +19,7 @@ from p8.core.parts import Parts
 from p8.core.permissions import Ask, Permissions
 from p8.core.sessions import SessionManager
 from p8.errors import AssistantError, P8Error, StoreError
-from p8.model import text_of
+from p8.model import Kind, text_of
 
 POLL_S = 0.05
 TOOL_PATIENCE = 10  #: a tool at work may be silent so many times as long as a model
@@ -28,16 +28,20 @@ CONTEXT_ENTRIES = 400  #: newest messages and executions considered
 Messages = list[dict[str, Any]]
 
 
-def ask(manager: SessionManager, text: str, **extra: Any) -> None:
+def ask(manager: SessionManager, text: str, **extra: Any) -> int:
     """
     Record what the person says and make it survive a power cut, before any assistant is asked.
+
+    Returns:
+        the number of its entry.
 
     Raises:
         InvalidTransition: no session is current.
         StoreError: it is not (yet) safe on disk; it is recorded as far as the disk allows, and the turn may go on.
     """
-    manager.record_message({"role": "user", "content": text, **extra})
+    seq = manager.record(Kind.MESSAGE, {"role": "user", "content": text, **extra})
     manager.save_session()
+    return seq
 
 
 def run_turn(

@@ -1,1 +1,1 @@
-"""Foreign files: one module a tool, and P8's own lossless archive."""
+"""Foreign files, one module a tool; what people read; and P8's own archives and backups, which are bundles."""

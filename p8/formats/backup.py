@@ -1,40 +1,24 @@
-"""P8's backup: a zip of a manifest and what it lists, with size and SHA-256 of every member.
+"""P8's backup: a bundle of an archive of sessions, configuration, and the files of a state folder under numbers.
 
-Members are an archive of sessions, configuration, and the files of a state folder under numbers; the manifest says
-where each belongs. Reading trusts nothing, as `native.py` does; a path that leads out of the folder, or through a link,
-makes the whole backup refused. Refuses: to know what an instance or a session is (`core/backup.py` does).
+The manifest says where each file belongs; a path that leads out of the folder, or through a link, makes the whole
+backup refused. Refuses: to know what an instance or a session is (`core/backup.py` does).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from p8.formats.native import (
-    BLOCK,
-    MANIFEST,
-    MANIFEST_BYTES,
-    MOST_MEMBERS,
-    Bundle,
-    Refused,
-    Writer,
-    check_end,
-    check_members,
-    file_size,
-    refusing,
-)
-
-__all__ = ["FORMAT", "MOST_FILES", "SUFFIX", "Backup", "Node", "Reader", "Writer", "decoded", "encoded", "hash_of"]
+from p8.formats import bundle
+from p8.formats.bundle import MOST_MEMBERS, Bundle, Kind, Refused
 
 FORMAT, VERSION, SUFFIX = "p8-backup", 1, ".p8-backup.zip"
 SESSIONS, CONFIG, TEMPLATE = "sessions.p8.zip", "instance.yml", "template.yml"
@@ -91,85 +75,6 @@ def hash_of(nodes: Sequence[Node]) -> str:
     return digest.hexdigest()
 
 
-class Reader:
-    """
-    Reads a backup. Making one checks directory and manifest; `check` reads every member.
-
-    Args:
-        path: what it is called.
-        file: open already; closed by whoever opened it.
-
-    Raises:
-        FormatError: it is no backup, or one that is refused; so do all methods.
-    """
-
-    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
-        self.path = path
-        with contextlib.ExitStack() as stack, refusing(path):
-            opened = file if file is not None else stack.enter_context(path.open("rb"))
-            size = file_size(opened)
-            count = check_end(opened, size)
-            opened.seek(0)
-            self._zip = stack.enter_context(zipfile.ZipFile(opened))
-            if len(self._zip.infolist()) != count:
-                raise Refused(f"it says that it has {count:,} members, and has {len(self._zip.infolist()):,}")
-            check_members(self._zip, size, MEMBER)
-            self.manifest = self._read_manifest()
-            _check_nodes(self.manifest)
-            self._sums = {member.name: member for member in self.manifest.members}
-            self._open = stack.pop_all()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._open.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _read_manifest(self) -> Backup:
-        info = self._zip.getinfo(MANIFEST)
-        if info.file_size > MANIFEST_BYTES:
-            raise Refused("its manifest is too large")
-        body = self._zip.read(info)
-        about = msgspec.json.decode(body, type=Bundle)
-        if about.format != FORMAT:
-            raise Refused(f"its manifest says {about.format[:40]!r}, not {FORMAT!r}")
-        if about.version > VERSION:
-            raise Refused("a newer P8 made it")
-        known = {info.filename: info.file_size for info in self._zip.infolist() if info.filename != MANIFEST}
-        listed = {member.name: member.size for member in about.members}
-        if known != listed or len(listed) != len(about.members):
-            odd = sorted(known.items() ^ listed.items())
-            raise Refused(f"its manifest does not fit what is in it: {odd[0][0][:80] if odd else 'a name twice'!r}")
-        return msgspec.json.decode(body, type=Backup)
-
-    def has(self, name: str) -> bool:
-        """Return whether it has a member."""
-        return name in self._sums
-
-    def pieces(self, name: str) -> Iterator[bytes]:
-        """Yield a member's bytes; after the last it is known whether they had the right checksum."""
-        with refusing(self.path):
-            if name not in self._sums:
-                raise Refused(f"it has no {name}")
-            digest = hashlib.sha256()
-            with self._zip.open(name) as file:
-                while block := file.read(BLOCK):
-                    digest.update(block)
-                    yield block
-            if digest.hexdigest() != self._sums[name].sha256:
-                raise Refused(f"{name} was changed: its SHA-256 is another")
-
-    def check(self) -> None:
-        """Read every member to its end and compare its checksum."""
-        for name in self._sums:
-            for _ in self.pieces(name):
-                pass
-
-
 def _check_nodes(manifest: Backup) -> None:
     """Refuse a state folder that could not have been one, or would be made anywhere else."""
     if len(manifest.nodes) > MOST_NODES:
@@ -212,3 +117,19 @@ def _odd_path(path: str) -> str:
     if any(part in {b"", b".", b".."} or len(part) > 255 for part in raw.split(b"/")):
         return "leads out of it"
     return ""
+
+
+KIND = Kind(FORMAT, VERSION, Backup, MEMBER, _check_nodes)
+
+
+class Reader(bundle.Reader[Backup]):
+    """
+    Reads a backup.
+
+    Args:
+        path: what it is called.
+        file: open already; closed by whoever opened it.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
+        super().__init__(path, KIND, file)

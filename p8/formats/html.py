@@ -16,7 +16,6 @@ from p8.formats.page_style import STYLE
 from p8.formats.reading import Block, Transcript, begins_turn, blocks, facts, speaker, title_of
 from p8.model import Entry, SessionRow, from_us
 
-NAME, SUFFIX = "html", ".html"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src 'none'; base-uri 'none'; form-action 'none'"
 OPEN_LINES = 16  #: output of more lines is folded away
 COLOURED = 20_000  #: characters of code; longer code is not coloured

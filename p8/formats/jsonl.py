@@ -15,7 +15,6 @@ from typing import Any
 from p8.formats.reading import Transcript
 from p8.model import from_us
 
-NAME, SUFFIX = "jsonl", ".jsonl"
 VERSION = 1
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from p8.formats.reading import Block, Transcript, begins_turn, blocks, facts, speaker, title_of
 from p8.model import SessionRow
 
-NAME, SUFFIX = "md", ".md"
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})([^`]*)$")
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(?:[^`]|(?!\1(?!`))`+)*?(?<!`)\1(?!`)")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])(?!(?:https?|mailto):[^\s<>]*>)")

@@ -141,7 +141,7 @@ class Answer:
         options = [(str(d), *words) for d, words in offered.items() if str(d) in question.get("choices", ())]
         options.append((str(Decision.CANCEL), "Stop the answer", "What came is kept."))
         title = escape(f"May it? {question.get('title') or scope}", lines=False)
-        said = choose(clip(title, self._screen.width - 2), options, color=self._screen.color, stop=self._cancel)
+        said = choose(clip(title, self._screen.width - 2), options, self._screen, self._cancel)
         self._wait()
         return Decision(said) if said else Decision.CANCEL
 

@@ -15,11 +15,12 @@ from prompt_toolkit.layout.dimension import Dimension
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.styles import Style
 
-from p8.repl.screen import escape
+from p8.repl.screen import Screen, escape
+from p8.repl.theme import theme_of
 
 MOST_LINES = 12
 STOP_POLL_S = 0.1
-STYLE = {"title": "bold", "chosen": "reverse", "dim": "ansibrightblack", "preview": "ansibrightblack italic"}
+STYLE = {"title": "bold", "chosen": "reverse", "dim": "{dim}", "preview": "{dim} italic"}
 
 
 class Chooser:
@@ -63,7 +64,7 @@ class Chooser:
 
 
 def choose(
-    title: str, options: Sequence[tuple[str, str, str]], color: bool = True, stop: threading.Event | None = None
+    title: str, options: Sequence[tuple[str, str, str]], screen: Screen, stop: threading.Event | None = None
 ) -> str | None:
     """
     Let the person choose.
@@ -71,7 +72,7 @@ def choose(
     Args:
         title: what it is about.
         options: (value, label, preview) each.
-        color: whether colours may be used.
+        screen: whose colours are used.
         stop: leaves it when it is set.
 
     Returns:
@@ -98,9 +99,10 @@ def choose(
     body = HSplit(
         [Window(FormattedTextControl(lines, focusable=True, show_cursor=False), height=height, wrap_lines=False)]
     )
+    look = theme_of(screen.theme)
     application: Application[str | None] = Application(
-        Layout(body), key_bindings=_keys(state), style=Style.from_dict(STYLE), erase_when_done=True,
-        color_depth=None if color else ColorDepth.DEPTH_1_BIT,
+        Layout(body), key_bindings=_keys(state), style=Style.from_dict(look.prompt(STYLE)), erase_when_done=True,
+        color_depth=None if screen.color and look.has_color else ColorDepth.DEPTH_1_BIT,
     )  # fmt: skip
     application.ttimeoutlen = 0.05
 

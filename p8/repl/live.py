@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import os
 import re
 import select
@@ -15,10 +16,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from p8.commands.registry import Attach, Card, Effect, Live, Plot, Stream, Table, Text, View
+from p8.commands.registry import Attach, Effect, Live, Stream, Table, View
 from p8.errors import ContainerError
 from p8.repl.screen import Screen, escape
 
@@ -77,29 +78,44 @@ def _live(effect: Live, screen: Screen) -> None:
     console = Console(file=screen.out, no_color=not screen.color)
     with RichLive(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_rendered(effect.draw()), refresh=True)
+            live.update(_rendered(effect.draw(), screen.width, screen.styles), refresh=True)
             time.sleep(effect.every_s)
 
 
-def _rendered(views: tuple[View, ...]) -> Any:
+def _rendered(views: tuple[View, ...], width: int, styles: Mapping[str, str]) -> Any:
+    """Return views as rich draws them; what is no table is drawn as at the prompt, so that both look alike."""
     from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text as RichText
 
     shown: list[Any] = []
     for view in views:
-        if isinstance(view, Table):
+        if isinstance(view, Table) and view.rows:
             table = RichTable(box=None, pad_edge=False, header_style="bold")
             for name in view.columns:
                 table.add_column(RichText(name), overflow="ellipsis", no_wrap=True)
             for row in view.rows:
                 table.add_row(*(RichText(escape(cell, lines=False), style=_style(cell)) for cell in row))
-            shown.append(table if view.rows else RichText(view.empty, style="dim"))
-        elif isinstance(view, Card):
-            shown.append(RichText("\n".join([view.title, *(f"  {name}  {escape(v)}" for name, v in view.fields)])))
-        elif not isinstance(view, Plot):
-            shown.append(RichText(escape(view.text), style="dim" if isinstance(view, Text) and view.style else ""))
+            shown.append(table)
+        else:
+            shown.append(RichText.from_ansi(_drawn(view, width, styles)))
     return Group(*shown, RichText("Ctrl-C leaves", style="dim"))
+
+
+def _drawn(view: View, width: int, styles: Mapping[str, str]) -> str:
+    out = Drawing()
+    screen = Screen(out, True, width)
+    screen.styles = styles
+    screen.draw(view)
+    return out.getvalue().rstrip("\n")
+
+
+class Drawing(io.StringIO):
+    """Text that is drawn with its styles, as on a terminal."""
+
+    def isatty(self) -> bool:
+        """Return that styles may be used."""
+        return True
 
 
 def _style(cell: str) -> str:

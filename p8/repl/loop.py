@@ -12,14 +12,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import History, ThreadedHistory
+from prompt_toolkit.history import ThreadedHistory
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
@@ -37,27 +37,30 @@ from p8.commands.registry import (
     Switched,
     Text,
 )
-from p8.errors import AssistantError, Held, P8Error, StoreError
+from p8.errors import Held, P8Error, StoreError
 from p8.events import Change
 from p8.model import Notice, SessionRow, Status
-from p8.repl.boxed import Box
 from p8.repl.completion import ReplCompleter
 from p8.repl.hint import Hint
 from p8.repl.keys import bindings
 from p8.repl.opening import changes_since, wanted
 from p8.repl.screen import Screen, escape
 from p8.repl.status import StatusLine
+from p8.repl.theme import theme_of
+from p8.repl.typed import TypedLines
 
 if TYPE_CHECKING:
     from p8.app import App
+    from p8.assistants.base import Chunk
+    from p8.repl.post import Post
 
 PROMPT = "› "
 TAIL_ENTRIES = 8  #: of a resumed session's transcript are shown
 WARM_AFTER_S = 0.2  #: what the first answer will need is imported so long after the first prompt
 STYLE = {
-    "prompt": "bold ansicyan", "bottom-toolbar": "noreverse", "status": "ansibrightblack", "status.title": "bold",
-    "status.good": "ansigreen", "status.warning": "ansiyellow", "status.bad": "bold ansired",
-    "auto-suggestion": "ansibrightblack", "hint": "ansibrightblack", "hint.first": "",
+    "prompt": "bold {accent}", "bottom-toolbar": "noreverse", "status": "{dim}", "status.title": "bold",
+    "status.good": "{good}", "status.warning": "{warning}", "status.bad": "bold {bad}", "auto-suggestion": "{dim}",
+    "hint": "{dim}", "hint.first": "",
 }  # fmt: skip
 
 
@@ -83,30 +86,6 @@ def run(app: App, options: dict[str, Any]) -> int:
         repl.leave()
 
 
-class TypedLines(History):
-    """What Up and Ctrl-R walk: the session's lines, before them those of earlier sessions of the project."""
-
-    def __init__(self, app: App, session_id: str) -> None:
-        super().__init__()
-        self._app = app
-        self._session_id = session_id
-
-    def load_history_strings(self) -> Iterable[str]:
-        """Return lines, newest first."""
-        from p8.commands.talk import typed_in, typed_in_project
-
-        limit = self._app.config.user_shell_history
-        try:
-            mine = typed_in(self._app, self._session_id, limit) if self._session_id else []
-            earlier = typed_in_project(self._app, limit - len(mine), self._session_id) if len(mine) < limit else []
-        except P8Error:
-            return []
-        return [line for _, line, _ in reversed([*earlier, *mine])]
-
-    def store_string(self, string: str) -> None:
-        """Nothing to do: the session records it."""
-
-
 class Repl:
     """
     The REPL of one app.
@@ -118,8 +97,7 @@ class Repl:
     def __init__(self, app: App) -> None:
         self.app = app
         self.screen = Screen(color=app.config.color)
-        self.box = Box(app, self.screen)
-        self.status = StatusLine(app, self.box.field)
+        self.status = StatusLine(app)
         self.hint = Hint(app, lambda: self._prompt.app.invalidate())  # noqa: PLW0108 made below
         self._cancel: threading.Event | None = None
         self._leaving = ""
@@ -127,6 +105,7 @@ class Repl:
         self._left = False
         self._draft = ""
         self._last_session = ""
+        self._post: Post | None = None
         self._prompt: PromptSession[str] = PromptSession(
             history=ThreadedHistory(TypedLines(app, "")),
             completer=ReplCompleter(app),
@@ -136,10 +115,10 @@ class Repl:
             multiline=True,
             prompt_continuation=lambda _width, _line, _wrap: "… ",
             bottom_toolbar=self._toolbar,
-            style=Style.from_dict(STYLE),
-            color_depth=None if app.config.color else ColorDepth.DEPTH_1_BIT,
             enable_history_search=True,
         )
+        self._theme = ""
+        self._look()
         app.bus.subscribe(self._heard)
         app.progress = self._progress
 
@@ -157,6 +136,10 @@ class Repl:
             self._offer_model()
         while not self._leaving:
             self._show_notices()
+            if self._post is not None and self._post.waits:
+                with self._told():
+                    self._post.deal(self._answer)
+                continue
             line = self._read()
             if line is None:
                 break
@@ -165,6 +148,16 @@ class Repl:
                     self._take(line)
                 self.hint.refresh()
         return 0
+
+    def _look(self) -> None:
+        """Draw everything in the session's theme."""
+        if self._theme == self.app.theme:
+            return
+        self._theme = self.app.theme
+        look = theme_of(self._theme)
+        self.screen.use_theme(self._theme)
+        self._prompt.style = Style.from_dict(look.prompt(STYLE))
+        self._prompt.color_depth = None if self.app.config.color and look.has_color else ColorDepth.DEPTH_1_BIT
 
     def _greet(self) -> None:
         where = escape(self.app.directory.name or "/", lines=False)
@@ -178,21 +171,38 @@ class Repl:
         """Do in the background what the first prompt did not wait for."""
         with contextlib.suppress(Exception):
             self.app.store.start()
+            self._take_letters()
             self.app.settle_project()
-            self.app.look_after_projects()
+            self.app.upkeep.projects()
             self.hint.refresh()
             self.app.files.look_after(self.app.config.snapshot_quota_mb << 20)
+        with contextlib.suppress(Exception):
+            self.app.upkeep.containers()
         with contextlib.suppress(Exception):
             if self.screen.color:
                 import rich.markdown  # noqa: F401
             if (self.app.config.home / "registry.json").exists():
-                self.app.look_after()
+                self.app.upkeep.instances()
+
+    def _take_letters(self) -> None:
+        from p8.repl.post import Post
+
+        def keep(text: str) -> None:
+            self._draft = text
+
+        self._post = Post(self.app, self.screen, self._prompt, keep, self._interrupt)
+        self._post.open()
 
     def _read(self) -> str | None:
         """Return the next line; None when the person, or the terminal, has gone."""
         try:
             draft, self._draft = self._draft, ""
-            return self._prompt.prompt([("class:prompt", PROMPT)], default=draft)
+            self._look()
+            self._prompt.bottom_toolbar = None if self.status.is_hidden and not self.hint.take() else self._toolbar
+            before, every_s = self._post.begin if self._post is not None else None, self.app.view.get("status_s")
+            return self._prompt.prompt(
+                [("class:prompt", PROMPT)], default=draft, pre_run=before, refresh_interval=every_s
+            )
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -206,6 +216,8 @@ class Repl:
         if self._left:
             return
         self._left = True
+        if self._post is not None:
+            self._post.close()
         session = self.app.sessions.current
         session_id = session.session_id if session is not None else self._last_session
         if session is not None and self._leaving not in {"", "quit"}:
@@ -229,8 +241,11 @@ class Repl:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as out:
                 out.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%S%z')} p8 {__version__}\n{traceback.format_exc()}")
+        failure = P8Error("P8 failed; your session is saved", f"what happened is in {file}")
+        with contextlib.suppress(Exception):
+            self.app.note_error(failure)
         with contextlib.suppress(OSError):
-            self.screen.error(P8Error("P8 failed; your session is saved", f"what happened is in {file}"))
+            self.screen.error(failure)
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -257,7 +272,7 @@ class Repl:
         with contextlib.suppress(Exception):
             self._prompt.app.exit(exception=EOFError)
 
-    def _interrupt(self, _number: int, _frame: object) -> None:
+    def _interrupt(self, _number: int = 0, _frame: object = None) -> None:
         if self._cancel is not None:
             self._cancel.set()
 
@@ -267,6 +282,7 @@ class Repl:
         try:
             yield
         except Held as error:
+            self.app.note_error(error)
             self._held(error)
         except P8Error as error:
             self.screen.error(error)
@@ -281,7 +297,7 @@ class Repl:
             app.sessions.custody.still_mine(app.sessions.current.session_id)
         with self._kept():
             app.ensure_session()
-        self.box.settle()
+        app.box.settle()
         if line.startswith("/") and not line.startswith("//"):
             with self._kept():
                 app.sessions.record_command(line)
@@ -326,7 +342,7 @@ class Repl:
         elif isinstance(effect, Choose):
             from p8.repl.chooser import choose
 
-            value = choose(effect.title, effect.options, color=self.app.config.color)
+            value = choose(effect.title, effect.options, self.screen)
             if value is not None:
                 self._command(f"{effect.command} {value}")
         elif isinstance(effect, Confirm):
@@ -335,7 +351,7 @@ class Repl:
         elif isinstance(effect, Switched):
             self._switched(effect)
         elif isinstance(effect, RunLines):
-            from p8.repl.doing import do_lines
+            from p8.commands.doing import do_lines
 
             do_lines(effect, self._shell, self._command)
         elif isinstance(effect, Retry):
@@ -365,17 +381,13 @@ class Repl:
         finally:
             self._cancel = None
 
-    def _answer(self) -> None:
+    def _answer(self, also: Callable[[Chunk], None] = lambda _chunk: None) -> None:
         from p8.assistants.base import Cancel
         from p8.core.turns import run_turn
         from p8.repl.answer import Answer
 
         app = self.app
-        try:
-            assistant = app.assistant
-        except AssistantError as error:
-            self.screen.error(error)
-            return
+        assistant = app.assistant
         if app.sessions.current is not None and app.sessions.current.metadata.get("model") != assistant.name:
             with self._kept():
                 app.sessions.annotate(model=assistant.name)
@@ -386,6 +398,7 @@ class Repl:
                 context=app.conversation, ask=shown.ask if self.screen.is_terminal else None,
             ):  # fmt: skip
                 shown.take(chunk)
+                also(chunk)
         self.status.tokens += shown.tokens
         if cancel.is_set():
             self.screen.line("Stopped; what came is kept. /retry asks again.", "dim")
@@ -402,19 +415,17 @@ class Repl:
             return 0
         stop = threading.Event()
         with self._running(stop), self.app.files.around():
-            done, where = self.box.run(line, lambda text: self.screen.write(escape(text)), stop)
+            done, where = self.app.box.run(line, lambda text: self.screen.write(escape(text)), stop, self._tell)
         if done.output and not done.output.endswith("\n"):
             self.screen.write("\n")
         if done.exit_code:
             self.screen.line(f"exit {done.exit_code} · {done.duration_s:.1f} s", "bad")
-        more: dict[str, Any] = {"cut_bytes": done.cut_bytes} if done.cut_bytes else {}
-        more |= {"where": where} if where else {}
         with self._kept():
-            self.app.sessions.record_execution(
-                line, exit_code=done.exit_code, output=done.output, duration_s=done.duration_s,
-                started_at=done.started_at, directory=str(self.app.directory), **more, **about,
-            )  # fmt: skip
+            self.app.box.record(line, done, where, **about)
         return done.exit_code
+
+    def _tell(self, text: str) -> None:
+        self.screen.line(escape(text, lines=False), "dim")
 
     def _change_directory(self, words: str) -> None:
         target = (self.app.directory / Path(words or "~").expanduser()).resolve()
@@ -468,7 +479,7 @@ class Repl:
             ),
             ("take", "Take it over", "The other p8 is told, and what is typed there begins a new session."),
         )
-        choice = choose("It is open elsewhere", options, color=self.app.config.color)
+        choice = choose("It is open elsewhere", options, self.screen)
         with self._told():
             if choice == "view":
                 self._command(f"session show {error.session_id}")
@@ -482,19 +493,21 @@ class Repl:
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
         self._draft = effect.draft
-        self.box.settle()
+        self.app.box.settle()
+        self._look()
         if effect.reason == "new":
             return
+        from p8.commands.model import answer_as_before
+
         row = self.app.store.sessions.get(effect.session_id)
         self.status.tokens = row.tokens_in + row.tokens_out
-        if row.model and row.model != self.app.model and not self.app.config.model:
-            with contextlib.suppress(P8Error):
-                self.app.switch_model(row.model)
+        answer_as_before(self.app, row)
         self._show_tail(row)
         self._show_changes(before or row)
 
     def _show_tail(self, row: SessionRow) -> None:
-        from p8.commands.session import age, entry_views
+        from p8.commands.session import age
+        from p8.commands.transcript import entry_views
 
         self.screen.write(self.screen.style(f"── {escape(row.title, lines=False) or 'untitled'} ", "title"))
         self.screen.line(f"{row.messages} messages, {age(row.last_us)} ago", "dim")

@@ -8,24 +8,38 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any
+from typing import Any, TextIO
 
 from p8.repl.screen import Screen, escape
+from p8.repl.theme import theme_of
 
 FENCE = re.compile(r"^ {0,3}(```+|~~~+)", re.MULTILINE)
 
 
-def render(text: str, width: int) -> str:
-    """Return Markdown drawn with colours for a terminal of `width` columns."""
+def render(text: str, width: int, theme: str = "auto") -> str:
+    """Return Markdown drawn in a theme for a terminal of `width` columns."""
+    out = io.StringIO()
+    console = _console(out, width, theme, force_terminal=True, legacy_windows=False)
+    console.print(_drawn(text, theme))
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+
+
+def _console(out: TextIO, width: int, theme: str, **more: Any) -> Any:
     from rich.console import Console
+    from rich.theme import Theme
+
+    look = theme_of(theme)
+    system: Any = "standard" if theme == "auto" else "256"
+    return Console(
+        file=out, width=width, color_system=system, no_color=not look.has_color, highlight=False,
+        theme=Theme(dict(look.markdown)), **more,
+    )  # fmt: skip
+
+
+def _drawn(text: str, theme: str) -> Any:
     from rich.markdown import Markdown
 
-    out = io.StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=True, color_system="standard", legacy_windows=False, highlight=False
-    )
-    console.print(Markdown(escape(text), code_theme="ansi_dark", hyperlinks=False))
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+    return Markdown(escape(text), code_theme=theme_of(theme).code, hyperlinks=False)
 
 
 def split(text: str) -> int:
@@ -63,25 +77,24 @@ class Stream:
         self._show()
 
     def _show(self) -> None:
-        from rich.console import Console
         from rich.live import Live
-        from rich.markdown import Markdown
 
         if not self._text.strip():
             return
+        screen = self._screen
         if self._live is None:
-            console = Console(file=self._screen.out, width=self._screen.width, color_system="standard", highlight=False)
+            console = _console(screen.out, screen.width, screen.theme)
             self._live = Live(console=console, transient=True, auto_refresh=False, vertical_overflow="crop")
             self._live.start()
         tail = self._text[-4000:] if len(self._text) > 4000 else self._text
-        self._live.update(Markdown(escape(tail), code_theme="ansi_dark", hyperlinks=False), refresh=True)
+        self._live.update(_drawn(tail, screen.theme), refresh=True)
 
     def _settle(self, text: str) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
         if text.strip():
-            self._screen.write(render(text, self._screen.width))
+            self._screen.write(render(text, self._screen.width, self._screen.theme))
 
     def close(self) -> None:
         """Draw what is left, for good."""

@@ -69,11 +69,13 @@ def answer(app: App, question: str, piped: str, options: dict[str, Any]) -> int:
 
             data = {"session": session.session_id, "model": assistant.name, "answer": _writable("".join(pieces))}
             sys.stdout.write(orjson.dumps(data).decode() + "\n")
+        app.say_metrics("turn")
         return 0
     except KeyboardInterrupt:
         cancel.set()
         return 130
-    except P8Error:
+    except P8Error as error:
+        app.note_error(error)
         raise
     finally:
         app.close()

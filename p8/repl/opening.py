@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p8.core.reality import last_state, reality_check
+from p8.core.reality import last_container, last_state, reality_check
 from p8.errors import NotFound, P8Error, StoreError
 from p8.model import SessionRow
 from p8.session import Session
@@ -41,8 +42,22 @@ def open_session(app: App, options: dict[str, Any]) -> Session | None:
 
 
 def changes_since(app: App, row: SessionRow) -> list[str]:
-    """Return what has changed around a session since it was left (see `reality_check`). Never raises."""
+    """Return what has changed around a session since it was left: files, git, container. Never raises."""
     try:
-        return reality_check(row, app.directory, last_state(app.sessions, row.id))
+        lines = reality_check(row, app.directory, last_state(app.sessions, row.id))
+        return [*lines, *_of_container(app, row)]
     except (P8Error, StoreError):
         return []
+
+
+def _of_container(app: App, row: SessionRow) -> list[str]:
+    recorded = last_container(app.sessions, row.id)
+    if not recorded or ("container" in app.__dict__ and app.container.goes_on):
+        return []
+    from p8.containers.endpoint import Address
+    from p8.containers.glance import glance
+    from p8.core.container_reality import container_check
+    from p8.core.session_container import images
+
+    seen = glance(Address.of(app.config), Path.home(), images(app.config))
+    return container_check(recorded, app.config, seen)

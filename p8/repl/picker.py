@@ -22,22 +22,26 @@ from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.styles import Style
 
 from p8.commands.session import age
+from p8.core.ui import FIELDS
 from p8.errors import P8Error, StoreError
 from p8.model import Entry, Status
 from p8.repl.picker_state import Item, PickerState
 from p8.repl.screen import clip, escape, pad, width_of
+from p8.repl.theme import theme_of
 
 if TYPE_CHECKING:
     from p8.app import App
 
 WIDE = 96  #: columns from which the preview stands beside the list
+NARROW, LOW = 60, 16  #: columns and rows below which there is no room for it, also where it is asked for
 SEARCH_AFTER_S = 0.12
 PREVIEW_CHARACTERS = 1500
 KEYS_LINE = "↑↓ Enter resume · Tab read · ^F fork · ^R rename · ^P pin · ^T tag · ^A archive · ^X trash · ^Z undo"
-MORE_LINE = "^S sort · ^O scope · ^G tree · ^E archived, trash · Esc leave"
+MORE_LINE = "^S sort · ^O scope · ^L layout · ^G tree · ^E archived, trash · Esc leave"
+LAYOUTS = FIELDS["picker_preview"].choices
 STYLE = {
-    "query": "bold", "dim": "ansibrightblack", "chosen": "reverse", "hit": "bold ansiyellow", "user": "ansicyan",
-    "line": "ansibrightblack", "message": "ansiyellow", "title": "bold", "picked": "reverse",
+    "query": "bold", "dim": "{dim}", "chosen": "reverse", "hit": "bold {warning}", "user": "{accent}",
+    "line": "{dim}", "message": "{warning}", "title": "bold", "picked": "reverse",
 }  # fmt: skip
 
 
@@ -82,17 +86,35 @@ class Picker:
         self._typed = ""
         self._work = threading.Event()
         self._closed = False
+        self._layout = str(view["picker_preview"])
         self._running: Application[Picked | None] | None = None
+
+    @property
+    def _shown(self) -> str:
+        """Where the transcript stands: "right", "below" or, where there is no room or no wish for it, "off"."""
+        size = get_app().output.get_size()
+        if self._layout == "auto":
+            return "right" if size.columns >= WIDE else "off"
+        fits = size.columns >= NARROW if self._layout == "right" else size.rows >= LOW
+        return self._layout if fits else "off"
 
     def application(self, **more: Any) -> Application[Picked | None]:
         """Return the application; `more` goes to prompt_toolkit (input and output, in tests)."""
-        wide = Condition(lambda: get_app().output.get_size().columns >= WIDE)
         reading = Condition(lambda: self._reading)
+        beside, below = Condition(lambda: self._shown == "right"), Condition(lambda: self._shown == "below")
         listing = Window(FormattedTextControl(self._list, show_cursor=False, focusable=True), wrap_lines=False)
-        preview = Window(FormattedTextControl(self._transcript), wrap_lines=True, width=Dimension(weight=1))
+        transcript = FormattedTextControl(self._transcript)
+        side = Window(transcript, wrap_lines=True, width=Dimension(weight=1))
+        under = Window(transcript, wrap_lines=True, height=Dimension(weight=1))
         bar = Window(width=1, char="│", style="class:line")
-        side = ConditionalContainer(VSplit([bar, preview]), wide | reading)
-        body = VSplit([ConditionalContainer(listing, wide | ~reading), side])
+        rule = Window(height=1, char="─", style="class:line")
+        body = HSplit([
+            VSplit([
+                ConditionalContainer(listing, beside | below | ~reading),
+                ConditionalContainer(VSplit([bar, side]), beside | (reading & ~below)),
+            ], height=Dimension(weight=1)),
+            ConditionalContainer(HSplit([rule, under], height=Dimension(weight=1)), below),
+        ])  # fmt: skip
         root = HSplit([
             Window(FormattedTextControl(self._head), height=1),
             Window(height=1, char="─", style="class:line"),
@@ -100,10 +122,11 @@ class Picker:
             Window(height=1, char="─", style="class:line"),
             Window(FormattedTextControl(self._foot), height=2),
         ])  # fmt: skip
-        depth = None if self._app.config.color else ColorDepth.DEPTH_1_BIT
+        look = theme_of(self._app.theme)
+        depth = None if self._app.config.color and look.has_color else ColorDepth.DEPTH_1_BIT
         application: Application[Picked | None] = Application(
-            Layout(root), key_bindings=self._keys(), full_screen=True, style=Style.from_dict(STYLE), color_depth=depth,
-            mouse_support=False, **more,
+            Layout(root), key_bindings=self._keys(), full_screen=True, style=Style.from_dict(look.prompt(STYLE)),
+            color_depth=depth, mouse_support=False, **more,
         )  # fmt: skip
         application.ttimeoutlen = 0.05
         self._running = application
@@ -174,8 +197,9 @@ class Picker:
 
     def _list(self) -> StyleAndTextTuples:
         size = get_app().output.get_size()
-        width = size.columns if size.columns < WIDE else size.columns // 2 - 1
-        height = max(size.rows - 5, 1)
+        shown = self._shown
+        width = size.columns // 2 - 1 if shown == "right" else size.columns
+        height = max((size.rows - 5) // (2 if shown == "below" else 1), 1)
         state = self.state
         if not state.items:
             return [("class:dim", "  Nothing fits.\n" if state.query else "  No sessions here yet.\n")]
@@ -293,7 +317,7 @@ class Picker:
         self._work.set()
         scope = "all" if self.state.everywhere else "project"
         with contextlib.suppress(StoreError):
-            self._app.view.put(picker_scope=scope, picker_sort=self.state.sort)
+            self._app.view.put(picker_scope=scope, picker_sort=self.state.sort, picker_preview=self._layout)
         event.app.exit(result=result)
 
     def _enter(self, event: KeyPressEvent) -> None:
@@ -366,6 +390,10 @@ class Picker:
             self.state.change(what)
         self._changed()
 
+    def _lay_out(self) -> None:
+        self._layout = LAYOUTS[(LAYOUTS.index(self._layout) + 1) % len(LAYOUTS)]
+        self.state.message = f"layout: {self._layout}"
+
     def _turn(self) -> None:
         self._reading = not self._reading and bool(self._preview)
 
@@ -388,6 +416,7 @@ class Picker:
         on("c-c", "c-d", do=lambda event: self._leave(event, None))
         on("backspace", do=lambda _: self._erase())
         on("c-f", do=self._fork)
+        on("c-l", do=lambda _: self._lay_out())
         on("c-v", do=self._view)
         on("c-r", do=lambda _: self._begin("rename"))
         on("c-t", do=lambda _: self._begin("tag"))

@@ -10,13 +10,14 @@ import os
 import re
 import sys
 
-from p8.commands.registry import Card, Markdown, Plot, Table, Text, View
+from p8.commands.registry import Card, Markdown, Meters, Plot, Table, Text, View
 from p8.errors import P8Error
 from p8.model import Notice
 from p8.patterns import pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import TextIO
 
 #: C0 but tab and newline, DEL, C1, the bidirectional controls, other invisible formatters, surrogates
@@ -24,6 +25,7 @@ HOSTILE = pattern(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
+#: the theme "auto": the terminal's own sixteen colours, which fit its background
 STYLES = {
     "dim": "2", "good": "32", "warning": "33", "bad": "31", "title": "1", "accent": "36", "user": "1;36",
     "mark": "1;33", "inverse": "7",
@@ -99,7 +101,16 @@ class Screen:
         self.out = out or sys.stdout
         self.is_terminal = self.out.isatty()
         self.color = color and self.is_terminal
+        self.theme = "auto"
+        self.styles: Mapping[str, str] = STYLES
         self._width = width
+
+    def use_theme(self, name: str) -> None:
+        """Draw in another theme from now on (see `theme.py`)."""
+        if name != self.theme:
+            from p8.repl.theme import theme_of
+
+            self.theme, self.styles = name, theme_of(name).screen
 
     @property
     def width(self) -> int:
@@ -113,7 +124,8 @@ class Screen:
 
     def style(self, text: str, name: str) -> str:
         """Return harmless text in one of P8's styles."""
-        return f"\x1b[{STYLES[name]}m{text}\x1b[0m" if self.color and name in STYLES and text else text
+        code = self.styles.get(name) if self.color else None
+        return f"\x1b[{code}m{text}\x1b[0m" if code and text else text
 
     def write(self, text: str) -> None:
         """Write harmless text as it is."""
@@ -139,6 +151,8 @@ class Screen:
                 self._table(view)
             elif isinstance(view, Plot):
                 self._plot(view)
+            elif isinstance(view, Meters):
+                self._meters(view)
             else:
                 self._card(view)
 
@@ -160,7 +174,7 @@ class Screen:
         if self.color:
             from p8.repl.markdown import render
 
-            self.write(render(text, self.width))
+            self.write(render(text, self.width, self.theme))
         else:
             self.line(text)
 
@@ -183,6 +197,14 @@ class Screen:
             self.line(escape(plot.title, lines=False), "title")
         for style, text in drawn:
             self.line(text, style)
+
+    def _meters(self, meters: Meters) -> None:
+        from p8.repl.charts import rows_of
+
+        if meters.title:
+            self.line(escape(meters.title, lines=False), "title")
+        for pieces in rows_of(meters, min(self.width, 100)):
+            self.write("".join(self.style(text, style) for style, text in pieces).rstrip() + "\n")
 
     def _columns(self, names: tuple[str, ...], rows: list[list[str]]) -> list[int]:
         """Return column widths: as wide as needed; where that is too much, the widest give way first."""

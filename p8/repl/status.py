@@ -6,7 +6,6 @@ Made of what is in memory and one small file; no query and no process, as it is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from p8.repl.screen import clip, escape, width_of
@@ -15,8 +14,9 @@ from p8.workspace import git
 if TYPE_CHECKING:
     from p8.app import App
 
-BRANCH_S = 2.0  #: how long a branch once read is believed
 GAP = "  "
+LEAST = {"full": 0, "compact": 35, "off": 100}  #: how important a field must be to be shown
+CONTAINERS = {"running": "⬢ container", "starting": "⬡ container", "paused": "⬡ paused"}
 Part = tuple[str, str]
 
 
@@ -26,19 +26,21 @@ class StatusLine:
 
     Args:
         app: what it speaks of.
-        container: returns what to say of the session's container, or "".
     """
 
-    def __init__(self, app: App, container: Callable[[], str] = lambda: "") -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._container = container
         self._branch = ""
         self._branch_at = 0.0
         self.tokens = 0
 
     def parts(self, width: int) -> list[Part]:
         """Return (style class, text) pieces that fit `width` columns; what matters least goes first."""
-        title, rest = self._title(), self._fields()
+        layout = self._app.view.get("status")
+        rest = [field for field in self._fields() if field[0] >= LEAST[layout]]
+        if layout == "off" and not rest:
+            return []
+        title = self._title()
         while rest and width_of(title) // 2 + sum(width_of(text) + len(GAP) for _, _, text in rest) > width:
             rest.remove(min(rest))
         left = width - sum(width_of(text) + len(GAP) for _, _, text in rest) - 1
@@ -46,6 +48,11 @@ class StatusLine:
         for _, style, text in rest:
             shown += [("class:status", GAP), (style, text)]
         return shown
+
+    @property
+    def is_hidden(self) -> bool:
+        """Return whether there is nothing to draw at all."""
+        return self._app.view.get("status") == "off" and not self.parts(80)
 
     def _title(self) -> str:
         session = self._app.sessions.current
@@ -65,11 +72,13 @@ class StatusLine:
         if self.tokens:
             fields.append((10, "class:status", f"{_count(self.tokens)} tokens"))
         filled = self._filled()
-        if filled >= 0.01:
+        if filled >= 0.01 and app.view.get("gauge"):
             style = "class:status.bad" if filled >= 0.9 else "class:status.warning" if filled >= 0.7 else "class:status"
-            fields.append((15, style, f"{filled:.0%} full"))
-        if self._container():
-            fields.append((25, "class:status", self._container()))
+            fields.append((15 if filled < 0.7 else 60, style, f"{filled:.0%} full"))
+        if "container" in app.__dict__ and str(app.container.state) in CONTAINERS:
+            bringing = app.container.bringing
+            sync = f"sync {bringing[0]:.0%}" if bringing is not None else app.container.sync
+            fields.append((25, "class:status", f"{CONTAINERS[str(app.container.state)]} {sync}".rstrip()))
         if state.unwritten:
             fields.append((100, "class:status.bad", f"NOT SAVED: {state.unwritten} only in memory"))
         elif state.problem and state.unfolded:
@@ -81,11 +90,11 @@ class StatusLine:
     def _filled(self) -> float:
         """Return the part of what the model takes that the last request filled; in memory since that turn."""
         planner = self._app.__dict__.get("planner")
-        return planner.usage.sent / max(planner.window, 1) if planner is not None else 0.0
+        return planner.usage.sent / max(planner.window, 1) if planner is not None and planner.is_current else 0.0
 
     def _current_branch(self) -> str:
         now = time.monotonic()
-        if now - self._branch_at > BRANCH_S:
+        if now - self._branch_at > self._app.view.get("status_s"):
             self._branch_at = now
             branch, commit = git.head(self._app.directory)
             self._branch = branch or commit[:8]

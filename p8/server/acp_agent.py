@@ -1,8 +1,8 @@
 """P8 as an agent of the Agent Client Protocol on stdin and stdout: an editor lists, loads and continues sessions.
 
-Whoever P8 answers with (a model, or another agent) answers here too; what it does on the way is shown, and its
-questions for permission go to the editor. Each session of an editor is a P8 of its own over the same
-home, standing in its cwd.
+Whoever P8 answers with (a model, or another agent; the editor offers the choice) answers here too; what it does on the
+way is shown, and its questions for permission go to the editor. Each session of an editor is a P8 of its own over the
+same home, standing in its cwd, with a container of its own where sessions have them: agents and `!command` run there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ from acp.core import DEFAULT_STDIO_BUFFER_LIMIT_BYTES
 from acp.exceptions import RequestError
 from acp.stdio import stdio_streams
 
-from p8.assistants.base import Asks, Cancel, Chunk, ChunkKind, Decision
+from p8.assistants.base import Asks, Cancel, Chunk, ChunkKind, Decision, ModelInfo
+from p8.commands.model import answer_as_before
 from p8.core.turns import ask, run_turn
 from p8.errors import NotFound, P8Error, StoreError, UsageError
 from p8.model import Entry, check_id, text_of
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from p8.config import Config
 
 LISTED = 50
+MODEL = "model"  #: the one thing an editor can set of a session: who answers
+SHOWN_EVERY_S = 0.2  #: what a command prints is told so often
+SHOWN_BYTES = 20_000  #: of it, the end
 REPLAYED = 2000  #: entries told again when a session is loaded, the newest
 KINDS = {"read", "edit", "delete", "move", "search", "execute", "think", "fetch", "switch_mode", "other"}
 STATES = {"pending", "in_progress", "completed", "failed"}
@@ -121,15 +126,16 @@ class Agent:
     async def new_session(self, cwd: str, **_: Any) -> schema.NewSessionResponse:
         """Begin a session in a directory."""
 
-        def begin(app: App) -> str:
+        def begin(app: App) -> tuple[str, list[Any]]:
             _project = app.project  # so that it belongs to the project from its first entry on
             made = app.ensure_session()
             app.settle_project()
-            return str(made.session_id)
+            app.box.settle()
+            return str(made.session_id), choices(app)
 
-        app, session = await self._with_new(cwd, begin)
+        app, (session, options) = await self._with_new(cwd, begin)
         self._open[session] = app
-        return schema.NewSessionResponse(session_id=session)
+        return schema.NewSessionResponse(session_id=session, config_options=options)
 
     async def load_session(self, cwd: str, session_id: str, **_: Any) -> schema.LoadSessionResponse:
         """Go on with a session, and tell what was said in it."""
@@ -140,19 +146,24 @@ class Agent:
         for entry in entries:
             for update in replayed(entry):
                 await self._client.session_update(session_id=session_id, update=update)
-        return schema.LoadSessionResponse()
+        return schema.LoadSessionResponse(config_options=await self._do(lambda: choices(app)))
 
     async def resume_session(self, cwd: str, session_id: str, **_: Any) -> schema.ResumeSessionResponse:
         """Go on with a session."""
-        await self._resumed(cwd, session_id)
-        return schema.ResumeSessionResponse()
+        app = await self._resumed(cwd, session_id)
+        return schema.ResumeSessionResponse(config_options=await self._do(lambda: choices(app)))
 
     async def fork_session(self, cwd: str, session_id: str, **_: Any) -> schema.ForkSessionResponse:
         """Go on with a session in another one."""
-        app, made = await self._with_new(cwd, lambda app: app.sessions.fork_session(check_id(session_id)))
-        fork = str(made.session_id)
+
+        def begin(app: App) -> tuple[str, list[Any]]:
+            fork = str(app.sessions.fork_session(check_id(session_id)).session_id)
+            go_on(app, fork)
+            return fork, choices(app)
+
+        app, (fork, options) = await self._with_new(cwd, begin)
         self._open[fork] = app
-        return schema.ForkSessionResponse(session_id=fork)
+        return schema.ForkSessionResponse(session_id=fork, config_options=options)
 
     async def close_session(self, session_id: str, **_: Any) -> schema.CloseSessionResponse:
         """Put a session down."""
@@ -188,10 +199,8 @@ class Agent:
         )
 
     async def prompt(self, session_id: str, prompt: list[Any], **_: Any) -> schema.PromptResponse:
-        """Record what the person says, and answer."""
-        app = self._open.get(session_id)
-        if app is None:
-            raise RequestError.invalid_params({"details": f"session {session_id} is not open", "hint": "load it first"})
+        """Record what the person says, and answer; run what begins with `!`."""
+        app = self._opened(session_id)
         text = said(prompt)
         if not text:
             raise RequestError.invalid_params({"details": "nothing was said that P8 can read"})
@@ -200,7 +209,11 @@ class Agent:
             usage: dict[str, Any] = {}
             loop = asyncio.get_running_loop()
             try:
-                await self._do(lambda: self._turn(app, session_id, text, cancel, usage, loop))
+                tell = self._teller(session_id, loop)
+                if text.startswith("!"):
+                    await self._do(lambda: self._run(app, session_id, text, cancel, usage, tell))
+                else:
+                    await self._do(lambda: self._turn(app, session_id, text, cancel, usage, loop))
             finally:
                 cancel.set()
                 self._turns.pop(session_id, None)
@@ -217,7 +230,38 @@ class Agent:
         if cancel is not None:
             cancel.set()
 
+    async def set_config_option(
+        self, config_id: str, session_id: str, value: str | bool, **_: Any
+    ) -> schema.SetSessionConfigOptionResponse:
+        """Have somebody else answer from now on; the conversation goes with it."""
+        app = self._opened(session_id)
+        if config_id != MODEL:
+            raise RequestError.invalid_params({"details": f"nothing is set by the name {config_id[:80]!r}"})
+
+        def switch() -> list[Any]:
+            name = str(value)
+            Call(app, "repl")("agent" if name in app.catalog.agents.names() else "model", name=name)
+            return choices(app)
+
+        async with self._lock(session_id):
+            return schema.SetSessionConfigOptionResponse(config_options=await self._do(switch))
+
     # behind it
+
+    def _opened(self, session_id: str) -> App:
+        app = self._open.get(session_id)
+        if app is None:
+            raise RequestError.invalid_params({"details": f"session {session_id} is not open", "hint": "load it first"})
+        return app
+
+    def _teller(self, session_id: str, loop: asyncio.AbstractEventLoop) -> Callable[[Any], None]:
+        """Return what tells the editor of an update, from a thread, and waits until it is on its way."""
+
+        def tell(update: Any) -> None:
+            sent = self._client.session_update(session_id=session_id, update=update)
+            asyncio.run_coroutine_threadsafe(sent, loop).result(60)
+
+        return tell
 
     def _lock(self, session_id: str) -> asyncio.Lock:
         return self._busy.setdefault(session_id, asyncio.Lock())
@@ -252,7 +296,12 @@ class Agent:
         async with self._lock(session_id):
             app = self._open.get(session_id)
             if app is None:
-                app, _ = await self._with_new(cwd, lambda app: app.sessions.resume_session(session_id))
+
+                def begin(app: App) -> None:
+                    app.sessions.resume_session(session_id)
+                    go_on(app, session_id)
+
+                app, _ = await self._with_new(cwd, begin)
                 self._open[session_id] = app
             return app
 
@@ -262,15 +311,12 @@ class Agent:
     ) -> None:  # fmt: skip
         """Record, ask and answer; on a thread of its own."""
         assistant = app.assistant
-        if app.sessions.current is None:  # another p8 has taken it
-            app.sessions.resume_session(session_id)
+        still_ours(app, session_id)
+        tell = self._teller(session_id, loop)
         with contextlib.suppress(StoreError):  # told as a notice; it is kept and retried
+            if app.sessions.current is not None and app.sessions.current.metadata.get("model") != assistant.name:
+                app.sessions.annotate(model=assistant.name)
             ask(app.sessions, text)
-
-        def tell(update: Any) -> None:
-            asyncio.run_coroutine_threadsafe(
-                self._client.session_update(session_id=session_id, update=update), loop
-            ).result(60)
 
         def permit(question: dict[str, Any]) -> Decision:
             return asyncio.run_coroutine_threadsafe(self._permit(session_id, question), loop).result()
@@ -279,7 +325,7 @@ class Agent:
         with app.files.around() if isinstance(assistant, Asks) else contextlib.nullcontext():
             for chunk in run_turn(
                 app.sessions, assistant, cancel, idle_timeout_s=app.config.idle_timeout_s,
-                permissions=app.permissions, ask=permit,
+                permissions=app.permissions, ask=permit, context=app.conversation,
             ):  # fmt: skip
                 if chunk.kind is ChunkKind.USAGE:
                     usage.update(chunk.data)
@@ -287,6 +333,49 @@ class Agent:
                 if update is not None:
                     tell(update)
         usage["stopped"] = cancel.is_set()
+        with contextlib.suppress(StoreError):
+            for checkpoint in app.after_turn():
+                tell(acp.update_agent_thought_text(f"◆ {_clean(checkpoint.name)}\n"))
+
+    def _run(
+        self, app: App, session_id: str, text: str, cancel: Cancel, usage: dict[str, Any],
+        tell: Callable[[Any], None],
+    ) -> None:  # fmt: skip
+        """Run a line where the session's commands run, show what it prints, and record it; on a thread of its own."""
+        line = text[1:].strip()
+        if not line:
+            raise UsageError("nothing to run", "!command")
+        still_ours(app, session_id)
+        with contextlib.suppress(StoreError):
+            app.sessions.record_command(text)
+        call, printed, told = f"run-{time.time_ns()}", "", time.monotonic()
+        tell(acp.start_tool_call(call, _clean(line), kind="execute", status="in_progress"))
+
+        def show(piece: str) -> None:
+            nonlocal printed, told
+            printed = (printed + piece)[-SHOWN_BYTES:]
+            if time.monotonic() - told >= SHOWN_EVERY_S:
+                told = time.monotonic()
+                try:
+                    tell(acp.update_tool_call(call, content=printed_as(printed)))
+                except Exception:  # the editor has gone: what runs for it is ended
+                    cancel.set()
+
+        def note(why: str) -> None:
+            tell(acp.update_agent_thought_text(_clean(why) + "\n"))
+
+        try:
+            with app.files.around():
+                ran, where = app.box.run(line, show, cancel, note)
+        except P8Error as error:
+            tell(acp.update_tool_call(call, status="failed", content=printed_as(printed or str(error))))
+            raise
+        usage["stopped"] = ran.interrupted
+        with contextlib.suppress(StoreError):
+            app.box.record(line, ran, where)
+        about: dict[str, Any] = {"exit_code": ran.exit_code, **({"container": where} if where else {})}
+        tell(acp.update_tool_call(call, status="failed" if ran.exit_code else "completed",
+                                  content=printed_as(printed), raw_output=about))  # fmt: skip
 
     async def _permit(self, session_id: str, question: dict[str, Any]) -> Decision:
         """Ask the editor's person."""
@@ -298,6 +387,44 @@ class Agent:
         answer = await self._client.request_permission(session_id=session_id, tool_call=call, options=options)
         chosen = getattr(answer.outcome, "option_id", "")
         return Decision(chosen) if chosen in {str(d) for d, _, _ in CHOICES} else Decision.CANCEL
+
+
+def go_on(app: App, session_id: str) -> None:
+    """Take up a session where it was left: who answered it, and its container."""
+    answer_as_before(app, app.store.sessions.get(session_id))
+    app.box.settle()
+
+
+def still_ours(app: App, session_id: str) -> None:
+    """Take a session back that another p8 has had meanwhile. Raises Held while it has it."""
+    if app.sessions.current is not None:
+        app.sessions.custody.still_mine(session_id)
+    if app.sessions.current is None:
+        app.sessions.resume_session(session_id)
+    app.box.settle()
+
+
+def choices(app: App) -> list[Any]:
+    """Return what an editor can choose: who answers, of all that can answer now, and the agents there are."""
+    now = app.model
+    known = [m for m in app.catalog.models() if m.ready or m.provider == "acp" or m.name == now]
+    if now not in {model.name for model in known}:
+        known.insert(0, ModelInfo(now, "", now or "nobody yet", False))
+    options = [
+        schema.SessionConfigSelectOption(
+            value=m.name, name=_clean(m.title or m.name), description=_clean(m.note) or None
+        )
+        for m in known
+    ]  # fmt: skip
+    return [schema.SessionConfigOptionSelect(
+        id=MODEL, name="Model", description="Who answers: a model, or another agent", category="model", type="select",
+        current_value=now, options=options,
+    )]  # fmt: skip
+
+
+def printed_as(text: str) -> list[Any]:
+    """Return what a command printed as the content of a tool call."""
+    return [acp.tool_content(acp.text_block(_clean(text)))] if text else []
 
 
 def _cwd(directory: str) -> str:
@@ -327,9 +454,8 @@ def replayed(entry: Entry) -> list[Any]:
     if entry.kind == "execution":
         command, output = str(entry.data.get("command", "")), str(entry.data.get("output", ""))
         done = "failed" if entry.data.get("exit_code") else "completed"
-        content = [acp.tool_content(acp.text_block(_clean(output)))] if output else []
         return [acp.start_tool_call(f"{entry.stream}-{entry.seq}", _clean(command) or "a command", kind="execute",
-                                    status=done, content=content)]  # fmt: skip
+                                    status=done, content=printed_as(output))]  # fmt: skip
     text = _clean(text_of(entry.data))
     if not text:
         return []

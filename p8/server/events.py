@@ -58,7 +58,7 @@ def told(event: Event) -> Told:
 
 def page_of_events(call: Call, v: Mapping[str, Any]) -> Any:
     """Return a page of events, of one session or of all."""
-    cursor: str = v["after"]
+    cursor: str = call.app.store.feed.before_last(v["limit"]) if v["newest"] else v["after"]
     found: list[dict[str, Any]] = []
     while len(found) < v["limit"]:
         batch = events_after(call.app, cursor)

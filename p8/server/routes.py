@@ -6,16 +6,19 @@ REPL and in the shell. A route whose command is not installed is not offered.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from pydantic import BaseModel
 
-from p8.commands.registry import Result
+from p8.commands.registry import Confirm, Result, RunLines
 from p8.errors import Conflict, ContainerError
+from p8.model import Status
 from p8.server import shapes as s
 from p8.server.events import page_of_events
 
@@ -32,10 +35,12 @@ class Call:
     Args:
         app: where.
         door: whose commands; those of the REPL need a current session.
+        stop: set when nobody waits for the answer any more.
     """
 
-    def __init__(self, app: App, door: str = "cli") -> None:
+    def __init__(self, app: App, door: str = "cli", stop: threading.Event | None = None) -> None:
         self.app = app
+        self.stop = stop or threading.Event()
         self._door = door
 
     def __call__(self, path: str, /, **values: Any) -> Result:
@@ -47,6 +52,28 @@ class Call:
         """Return what calls commands as if the person stood in another directory."""
         place = Path(directory)
         return Call(self.app.beside(place)) if directory and place.is_dir() else self
+
+    @contextlib.contextmanager
+    def apart(self, directory: str, door: str = "cli", model: str = "") -> Iterator[Call]:
+        """Lend what calls commands of a P8 of its own, so that it can have a session. Raises Conflict."""
+        place = Path(directory) if directory else self.app.directory
+        if not place.is_dir():
+            raise Conflict(f"{place} is not there", "bring the directory back, or say where the project is now")
+        own = self.app.apart(place, model)
+        try:
+            yield Call(own, door, self.stop)
+        finally:
+            own.close()
+
+    @contextlib.contextmanager
+    def within(self, session: str) -> Iterator[Call]:
+        """Lend what calls commands as if the person had resumed a session, and put it down as it was."""
+        row = self.app.store.sessions.get(session)
+        with self.apart(row.directory, "repl") as there:
+            there.app.sessions.resume_session(row.id)
+            yield there
+            if row.status is Status.COMPLETED and there.app.sessions.current is not None:
+                there.app.sessions.end_session()
 
 
 Run = Callable[[Call, Values], Any]
@@ -66,6 +93,7 @@ class Route(NamedTuple):
     policy: str = "key"  #: "key", or "open" for what answers anybody on this machine
     status: int = 200
     engine: bool = False  #: needs the container engine
+    slow: bool = False  #: may take minutes, and ends when the client leaves
     kept: bool = False  #: says only what stands in the database: its answer may be kept until that changes
 
 
@@ -127,7 +155,36 @@ def _undo_restore(call: Call, v: Values) -> Any:
 def _diff(call: Call, v: Values) -> Any:
     found = call("checkpoint show", checkpoint=[v["id"]]).data
     there = call.standing(str(found.get("directory", "")))
-    return there("checkpoint diff", old=v["id"], new=v["to"], patch=False).data
+    return there("checkpoint diff", old=v["id"], new=v["to"], patch=v["patch"]).data
+
+
+def _made_checkpoint(call: Call, v: Values) -> Any:
+    with call.within(v["id"]) as there:
+        return there("checkpoint create", name=v["name"].split()).data
+
+
+def _made_session(call: Call, v: Values) -> Any:
+    root = call("project show", project=[v["id"]]).data["root"]
+    with call.apart(root, "repl") as there:
+        there.app.project  # noqa: B018 so that it belongs to it from its first entry on
+        made = there("session new", title=v["title"].split()).data["session"]
+        there.app.sessions.pause_session()
+    return call("session info", session=[made]).data
+
+
+def _forked(call: Call, v: Values) -> Any:
+    row = call.app.store.sessions.get(v["id"])
+    with call.apart(row.directory if Path(row.directory).is_dir() else "", "repl") as there:
+        made = there("session fork", session=[row.id], at=v["at"] or None).data["session"]
+        there.app.sessions.pause_session()
+    return call("session info", session=[made]).data
+
+
+def _made_handoff(call: Call, v: Values) -> Any:
+    row = call.app.store.sessions.get(v["session"])
+    with call.apart(row.directory, model=row.model) as there:
+        made = there("handoff", session=row.id, plain=not v["summary"]).data
+    return call("handoff show", handoff=made["id"]).data
 
 
 def _started(call: Call, v: Values) -> Any:
@@ -157,9 +214,31 @@ def _health(call: Call, _v: Values) -> Any:
     return {"status": "ok" if well else "trouble", "problem": problem, "instances": plain}
 
 
+def _root(call: Call, project: str) -> str:
+    return str(call("project show", project=[project]).data["root"]) if project else ""
+
+
+def _actions(call: Call, v: Values) -> Any:
+    return call.standing(_root(call, v["project"]))("do").data
+
+
 def _do(call: Call, v: Values) -> Any:
-    words = [f"{name}={value}" for name, value in v["values"].items()]
-    return call("do", action=v["id"], values=words, show=True).data
+    """Say what an action would do."""
+    return call.standing(_root(call, v["project"]))("do", action=v["id"], values=v["values"], show=True).data
+
+
+def _done(call: Call, v: Values) -> Any:
+    """Do an action."""
+    from p8.commands.doing import do_alone
+
+    session = v["session"]
+    place = call.app.store.sessions.get(session).directory if session else _root(call, v["project"])
+    with call.apart(place) as there:
+        found = there("do", action=v["id"], values=v["values"], session=session, yes=v["trust"])
+        if isinstance(found.effect, Confirm):
+            raise Conflict(found.effect.question, "trust: true says so")
+        assert isinstance(found.effect, RunLines)
+        return do_alone(there.app, found.effect, stop=there.stop).to_dict()
 
 
 def _is_ok(_call: Call, _v: Values) -> Any:
@@ -184,6 +263,11 @@ SESSIONS = (
     Route("GET", "/api/v1/checkpoints", ("checkpoint list",), "List checkpoints, newest first.",
           lambda call, v: call("checkpoint list", session=[v["session"]] if v["session"] else []).data,
           list[s.CheckpointShape], s.CheckpointsQuery, kept=True),
+    Route("POST", "/api/v1/sessions/{session}/fork", ("session fork", "session info"),
+          "Continue a session from its end, or from an entry, as a new one.", _forked, s.SessionDetail,
+          body=s.ForkAsked, status=201),
+    Route("POST", "/api/v1/sessions/{session}/checkpoints", ("checkpoint create",), "Make a checkpoint.",
+          _made_checkpoint, s.CheckpointShape, body=s.CheckpointAsked, status=201),
     Route("GET", "/api/v1/checkpoints/{checkpoint}", ("checkpoint show",), "Show a checkpoint.",
           lambda call, v: call("checkpoint show", checkpoint=[v["id"]]).data, s.CheckpointShape),
     Route("GET", "/api/v1/checkpoints/{checkpoint}/diff", ("checkpoint diff",), "Compare with another one, or now.",
@@ -193,6 +277,13 @@ SESSIONS = (
           body=s.RestoreAsked),
     Route("POST", "/api/v1/checkpoints/{checkpoint}/undo", ("checkpoint undo",),
           "Take back the last restore in a checkpoint's directory.", _undo_restore, s.RestoredShape, body=s.Nothing),
+    Route("GET", "/api/v1/handoffs", ("handoff list",), "List handoffs, newest first.",
+          lambda call, v: call("handoff list", session=[v["session"]] if v["session"] else []).data,
+          list[s.HandoffShape], s.HandoffsQuery),
+    Route("POST", "/api/v1/handoffs", ("handoff", "handoff show"), "Write a handoff of a session.", _made_handoff,
+          s.HandoffText, body=s.HandoffAsked, status=201, slow=True),
+    Route("GET", "/api/v1/handoffs/{handoff}", ("handoff show",), "Read a handoff.",
+          lambda call, v: call("handoff show", handoff=v["id"]).data, s.HandoffText),
     Route("GET", "/api/v1/events", (), "Read what happened, in order.", page_of_events, s.EventPage, s.EventsQuery),
 )  # fmt: skip
 
@@ -238,6 +329,8 @@ PROJECTS = (
           lambda call, v: call("project delete", project=[v["id"]], yes=True).data, s.Anything),
     Route("GET", "/api/v1/projects/{project}/sessions", ("session list",), "List a project's sessions.",
           lambda call, v: _sessions(call, {**v, "project": v["id"]}), s.SessionPage, s.SessionsQuery),
+    Route("POST", "/api/v1/projects/{project}/sessions", ("project show", "session new", "session info"),
+          "Begin a session in a project.", _made_session, s.SessionDetail, body=s.SessionAsked, status=201),
     Route("POST", "/api/v1/projects/{project}/extend", ("project extend",), "Keep a project for longer without use.",
           lambda call, v: call("project extend", project=[v["id"]], days=v["days"]).data, s.Anything,
           body=s.ExtendAsked),
@@ -250,15 +343,17 @@ PROJECTS = (
     Route("GET", "/api/v1/metrics", ("stats",), "Read how the work goes: a session's figures, or sums over all.",
           lambda call, v: call("stats", session=[v["session"]] if v["session"] else [], all=not v["session"],
                                days=v["days"]).data, s.Anything, s.MetricsQuery),
-    Route("GET", "/api/v1/actions", ("do",), "List quick actions, with what may come next.",
-          lambda call, _v: call("do").data, list[s.Anything]),
+    Route("GET", "/api/v1/actions", ("do",), "List quick actions, with what may come next.", _actions,
+          list[s.Anything], s.ActionsQuery),
     Route("POST", "/api/v1/actions/{action}", ("do",), "Say what a quick action would do.", _do, s.Anything,
           body=s.ActionAsked),
+    Route("POST", "/api/v1/actions/{action}/run", ("do",), "Do a quick action, and wait for it.", _done, s.ActionDone,
+          body=s.ActionToDo, slow=True),
 )  # fmt: skip
 
 #: what a path's part may be, by its name in the path
 PARTS = {
-    "session": s.ID, "checkpoint": s.ID, "instance": s.NAME, "action": s.NAME, "project": s.NAME,
+    "session": s.ID, "checkpoint": s.ID, "handoff": s.HANDOFF, "instance": s.NAME, "action": s.NAME, "project": s.NAME,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -86,7 +86,17 @@ class Server(uvicorn.Server):
         yield
 
 
-def serve(config: Config, directory: Path, port: int | None, link: bool, supervise: bool) -> int:
+class Place(NamedTuple):
+    """What is served, and where."""
+
+    config: Config
+    directory: Path
+    keys: Keys
+    sockets: list[socket.socket]
+    watch: bool  #: look after instances too
+
+
+def serve(config: Config, directory: Path, port: int | None, link: bool, supervise: bool, watch: bool) -> int:
     """
     Serve until told to stop; return the process status.
 
@@ -103,11 +113,11 @@ def serve(config: Config, directory: Path, port: int | None, link: bool, supervi
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise Conflict("this home is served already", "p8 serve --link prints a login link of that server") from error
-    keys = Keys(token_of(folder))
     sockets = listening(folder, port)
+    place = Place(config, directory, Keys(token_of(folder)), sockets, watch)
     told(folder, sockets)
     try:
-        return supervised(config, directory, keys, sockets) if supervise else work(config, directory, keys, sockets)
+        return supervised(place) if supervise else work(place)
     finally:
         (folder / "p8.sock").unlink(missing_ok=True)
         os.close(lock)
@@ -178,7 +188,7 @@ def print_link(folder: Path) -> int:
     return 0
 
 
-def supervised(config: Config, directory: Path, keys: Keys, sockets: list[socket.socket]) -> int:
+def supervised(place: Place) -> int:
     """Run the server in a process of its own, again and again until it ends well or we are told to stop."""
     from p8.server import web  # noqa: F401 loaded before the fork, so that the next start takes no time
 
@@ -201,7 +211,7 @@ def supervised(config: Config, directory: Path, keys: Keys, sockets: list[socket
             ours.close()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
-            os._exit(_guarded(config, directory, keys, sockets, theirs.detach(), first))
+            os._exit(_guarded(place, theirs.detach(), first))
         theirs.close()
         first = False
         if stopped:
@@ -234,24 +244,28 @@ def _guarded(*how: Any) -> int:
         return 1
 
 
-def work(
-    config: Config, directory: Path, keys: Keys, sockets: list[socket.socket], parent: int = -1, first: bool = True
-) -> int:
+def work(place: Place, parent: int = -1, first: bool = True) -> int:
     """Serve on the sockets until told to stop, or until the supervisor (the socket `parent`) is gone."""
     from p8.app import make_app
+    from p8.core.supervisor import Standby
     from p8.server.web import Web
 
-    app = make_app(config, directory)
+    app = make_app(place.config, place.directory)
+    standby = Standby(lambda: app.instances, lambda: bool(app.store.instances.all()), "serve")
     try:
         app.store.start()
         app.store.drain()
-        port = port_of(sockets)
-        web = Web(app, keys, where=lambda code: url_of(port, code))
+        port = port_of(place.sockets)
+        web = Web(app, place.keys, where=lambda code: url_of(port, code))
         if first and port:
-            print(f"  log in, once, within ten minutes: {url_of(port, keys.link())}", flush=True)
-        asyncio.run(_serving(web.asgi, sockets, parent))
+            print(f"  log in, once, within ten minutes: {url_of(port, place.keys.link())}", flush=True)
+        if place.watch:
+            standby.begin()
+        asyncio.run(_serving(web.asgi, place.sockets, parent))
         web.close()
     finally:
+        if place.watch:
+            standby.end()
         app.close()
     return 0
 

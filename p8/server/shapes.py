@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _ID = r"[0-9]{8}-[0-9]{6}-[0-9]{6}-[0-9a-f]{4}(~[A-Za-z0-9_-]{1,40})?"
 ID = f"^{_ID}$"
+HANDOFF = f"^{_ID}-[0-9a-f]{{1,16}}$"
 PLACE = rf"^$|^({_ID}:)?[0-9]{{1,9}}$"
 CURSOR = r"^[0-9]{1,18}\.[0-9]{1,10}$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
@@ -149,6 +150,29 @@ class RestoredShape(Told):
     skipped: list[dict[str, Any]]
 
 
+class HandoffShape(Told):
+    """A handoff that was written."""
+
+    id: str
+    session: str
+    title: str
+    created: str
+
+
+class HandoffText(HandoffShape):
+    """A handoff with what it says, Markdown."""
+
+    text: str
+
+
+class ActionDone(Told):
+    """What came of an action: the session it is recorded in, and each line with its exit code and output."""
+
+    session: str
+    exit_code: int
+    runs: list[dict[str, Any]]
+
+
 class DiffShape(Told):
     """What differs between a checkpoint and another one, or now."""
 
@@ -260,12 +284,14 @@ class DiffQuery(Given):
     """With what to compare."""
 
     to: str = Field("", pattern=f"^$|{ID}", description="a checkpoint; now where none is given")
+    patch: bool = Field(False, description="with what changed in the files")
 
 
 class EventsQuery(Given):
     """Which events."""
 
     after: str = Field("0.0", pattern=CURSOR)
+    newest: bool = Field(False, description="the newest `limit` of all, instead of those after a cursor")
     session: str = Field("", pattern=f"^$|{ID}")
     limit: int = Field(100, ge=1, le=500)
 
@@ -293,6 +319,18 @@ class MetricsQuery(Given):
 
     session: str = Field("", pattern=f"^$|{ID}")
     days: int = Field(14, ge=1, le=3650)
+
+
+class HandoffsQuery(Given):
+    """Of which session."""
+
+    session: str = Field("", pattern=f"^$|{ID}")
+
+
+class ActionsQuery(Given):
+    """Of which project."""
+
+    project: str = Field("", pattern=f"^$|{NAME}", description="that of the server's directory where none is given")
 
 
 class ProjectsQuery(Given):
@@ -359,6 +397,60 @@ class ActionAsked(Given):
     """An action's parameters."""
 
     values: dict[str, str] = {}
+    project: str = Field("", pattern=f"^$|{NAME}", description="that of the server's directory where none is given")
+
+
+class ActionToDo(ActionAsked):
+    """An action to do: in a session that is not open, or in one of its own."""
+
+    session: str = Field("", pattern=f"^$|{ID}", description="recorded there, in its directory")
+    trust: bool = Field(False, description="agree to the project's own actions as they are now")
+
+
+class CheckpointAsked(Given):
+    """A checkpoint to make."""
+
+    name: str = Field("", max_length=200)
+
+
+class ForkAsked(Given):
+    """From where to fork."""
+
+    at: Whole = Field(0, ge=0, le=1_000_000_000, description="the last entry to keep; 0 for all")
+
+
+class HandoffAsked(Given):
+    """A handoff to write, of a session that is not open."""
+
+    session: str = Field(pattern=ID)
+    summary: bool = Field(False, description="with a summary by the session's assistant")
+
+
+class SessionAsked(Given):
+    """A session to begin."""
+
+    title: str = Field("", max_length=500)
+
+
+class Say(Given):
+    """Over the stream of a session: a message to be recorded there, and answered."""
+
+    say: str = Field(min_length=1, max_length=60_000)
+    id: str = Field("", max_length=100, description="chosen by the client: what comes again with it is not said twice")
+    take_over: bool = Field(False, description="take the session from another p8 that has it open")
+
+
+class Stop(Given):
+    """Over the stream of a session: end the answer that is coming."""
+
+    stop: Literal[True]
+
+
+class Answered(Given):
+    """Over the stream of a session: the answer to what an agent asks."""
+
+    answer: Literal["once", "always", "no", "never", "cancel"]
+    question: str = Field(max_length=200)
 
 
 class Login(Given):

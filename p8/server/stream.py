@@ -1,4 +1,4 @@
-"""The live stream: every event in order, once, from any cursor on, each client at its own pace.
+"""The live stream: every event in order, once, from any cursor on, and answers while they come.
 
 One thread looks for what is new and wakes the clients; each client reads on from where it is: from what is still in
 memory, or, where it fell behind, from the store. So a client that reads slowly keeps nothing waiting and nobody else.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
-from p8.errors import P8Error, StoreError
+from p8.errors import P8Error
+from p8.server.client import Client, fits, leave
 from p8.server.events import BATCH, Told, events_after, newest
 from p8.server.guard import PROTOCOL
 from p8.server.problems import dumps, of_error, problem
-from p8.server.shapes import CURSOR, ID
+from p8.server.shapes import CURSOR
+from p8.server.talk import Talk
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -28,8 +31,18 @@ POLL_S = 0.02
 KEPT = 4096  #: newest events in memory
 KEPT_BYTES = 16 << 20
 AT_ONCE = 100  #: events in one message
-PATIENCE_S = 30.0  #: a client that takes nothing for so long is let go
-QUIET_S = 15.0  #: after which a client is told where it is, though nothing happened
+LIVE_S = 0.03  #: pieces of an answer that come within so long go out together
+LIVE_PARTS = 200_000  #: of one answer are kept; what comes after is told when it is recorded
+PROJECTS = 50_000  #: sessions whose projects are remembered
+
+
+class Live:
+    """An answer that is coming."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.parts: list[dict[str, Any]] = []
+        self.over = False
 
 
 class Hub:
@@ -41,23 +54,28 @@ class Hub:
     """
 
     def __init__(self, app: App) -> None:
+        self.talk = Talk(app, self._live, self._is_heard)
         self._app = app
-        self._clients = 0
+        self._clients: set[Client] = set()
         self._kept: deque[tuple[Told, bytes]] = deque()
         self._numbers: dict[str, int] = {}  # cursor -> how many events came before the one behind it
         self._count = 0  # events ever seen
         self._bytes = 0
         self._head = ""
-        self._news: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanted = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._answers: dict[str, Live] = {}
+        self._turns = itertools.count(1)
+        self._waking = False
+        self._projects: dict[str, str] = {}
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop looking and answering."""
         self._closed = True
         self._wanted.set()
+        self.talk.close()
 
     # looking
 
@@ -90,95 +108,106 @@ class Hub:
             gone = self._kept.popleft()
             self._numbers.pop(gone[0].cursor, None)
             self._bytes -= len(gone[1])
-        if self._news is not None:
-            self._news.set()
-            self._news = asyncio.Event()
+        for client in self._clients:
+            client.wake.set()
+
+    async def read(self, cursor: str) -> list[tuple[Told, bytes]]:
+        """Return what comes next after a cursor; nothing where that is all. Raises UsageError, StoreError."""
+        number = self._numbers.get(cursor)
+        if number is not None:
+            first = len(self._kept) - (self._count - number)
+            return [self._kept[at] for at in range(first, min(first + AT_ONCE, len(self._kept)))]
+        if cursor == self._head and not self._kept:
+            return []
+        assert self._loop is not None
+        found = await self._loop.run_in_executor(None, events_after, self._app, cursor, AT_ONCE)
+        return [(one, dumps(one.data)) for one in found]
+
+    def is_in(self, one: Told, project: str) -> bool:
+        """Return whether an event is about a project, or one of its sessions."""
+        data = one.data["data"]
+        values = data.get("set")
+        named = {data.get("project"), data.get("about"), values.get("project") if isinstance(values, dict) else ""}
+        return project in named or any(self._project_of(session) == project for session in one.about)
+
+    def _project_of(self, session: str) -> str:
+        if not session or session.startswith("~"):
+            return ""
+        known = self._projects.get(session, "")
+        if not known:
+            with contextlib.suppress(P8Error):
+                known = self._app.store.sessions.get(session).project
+        if known:  # a session may be given one later
+            if len(self._projects) >= PROJECTS:
+                self._projects.clear()
+            self._projects[session] = known
+        return known
+
+    # answers
+
+    def _live(self, session: str, part: dict[str, Any] | None) -> None:
+        """Take a piece of an answer, or its end. From any thread."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._take_live, session, part)
+
+    def _take_live(self, session: str, part: dict[str, Any] | None) -> None:
+        live = self._answers.get(session)
+        if part is None:
+            if live is not None:
+                live.over = True
+        else:
+            if live is None or live.over:
+                live = self._answers[session] = Live(next(self._turns))
+            if len(live.parts) < LIVE_PARTS:
+                live.parts.append(part)
+        if not self._waking and self._loop is not None:
+            self._waking = True
+            self._loop.call_later(LIVE_S, self._wake_live)
+
+    def _wake_live(self) -> None:
+        self._waking = False
+        for client in self._clients:
+            if client.session in self._answers:
+                client.wake.set()
+        heard = {client.session for client in self._clients}
+        self._answers = {name: live for name, live in self._answers.items() if not live.over or name in heard}
+
+    def live_of(self, session: str) -> Live | None:
+        """Return the answer that is coming, or came last, in a session."""
+        return self._answers.get(session)
+
+    def _is_heard(self, session: str) -> bool:
+        return any(client.session == session for client in list(self._clients))
 
     # clients
 
     async def serve(self, socket: WebSocket) -> None:
         """Serve one client until it leaves."""
         query = dict(socket.query_params)
-        session, after = query.pop("session", ""), query.pop("after", "")
         offered = socket.scope.get("subprotocols", [])
         await socket.accept(PROTOCOL if PROTOCOL in offered else None)
-        fits = re.fullmatch(CURSOR, after) or after in {"", "start", "now"}
-        if query or not fits or (session and not re.fullmatch(ID, session)):
-            said = problem(422, "the query is after=CURSOR&session=ID", "both may be left out")
-            await _leave(socket, said)
+        if not fits(query):
+            hint = "each may be left out; after is a cursor, start or now"
+            await leave(socket, problem(422, "the query is after=CURSOR&session=ID&project=ID", hint))
             return
+        session, project, after = (query.get(name, "") for name in ("session", "project", "after"))
         self._loop = asyncio.get_running_loop()
-        self._news = self._news or asyncio.Event()
-        self._clients += 1
         if self._thread is None:
             self._thread = threading.Thread(target=self._look, name="p8-stream", daemon=True)
             self._thread.start()
+        client = Client(self, socket, session, project)
+        self._clients.add(client)
         self._wanted.set()
-        tasks: list[asyncio.Task[None]] = []
         try:
-            loop = self._loop
             start = after if re.fullmatch(CURSOR, after) else "0.0"
-            cursor = start if after not in {"", "now"} else await loop.run_in_executor(None, newest, self._app)
-            tasks = [asyncio.create_task(self._feed(socket, cursor, session)), asyncio.create_task(_listen(socket))]
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        except (WebSocketDisconnect, TimeoutError, RuntimeError):
-            pass  # it left, or takes nothing
+            if after in {"", "now"}:
+                start = await self._loop.run_in_executor(None, newest, self._app)
+            await client.run(start)
         except P8Error as error:
-            await _leave(socket, of_error(error))
+            await leave(socket, of_error(error))
         finally:
-            for task in tasks:
-                task.cancel()
-            self._clients -= 1
+            self._clients.discard(client)
             if not self._clients:
                 self._wanted.clear()
-
-    async def _feed(self, socket: WebSocket, cursor: str, session: str) -> None:
-        """Send what comes after a cursor, and go on."""
-        assert self._loop is not None
-        await self._send(socket, [], cursor)
-        while True:
-            news = self._news
-            number = self._numbers.get(cursor)
-            if number is not None:
-                behind = self._count - number
-                first = len(self._kept) - behind
-                some = [self._kept[at] for at in range(first, min(first + AT_ONCE, len(self._kept)))]
-            elif cursor == self._head and not self._kept:
-                some = []
-            else:
-                try:
-                    found = await self._loop.run_in_executor(None, events_after, self._app, cursor, AT_ONCE)
-                except StoreError:
-                    await asyncio.sleep(0.5)
-                    continue
-                some = [(one, dumps(one.data)) for one in found]
-            if some:
-                cursor = some[-1][0].cursor
-                lines = [line for one, line in some if not session or session in one.about]
-                await self._send(socket, lines, cursor)
-                continue
-            assert news is not None
-            try:
-                await asyncio.wait_for(news.wait(), QUIET_S)
-            except TimeoutError:
-                await self._send(socket, [], cursor)
-
-    async def _send(self, socket: WebSocket, lines: list[bytes], cursor: str) -> None:
-        text = b'{"cursor":' + dumps(cursor) + b',"events":[' + b",".join(lines) + b"]}"
-        await asyncio.wait_for(socket.send_text(text.decode()), PATIENCE_S)
-
-
-async def _listen(socket: WebSocket) -> None:
-    """Take what the client sends, which is nothing that matters, until it leaves."""
-    while True:
-        message = await socket.receive()
-        if message["type"] == "websocket.disconnect":
-            return
-
-
-async def _leave(socket: WebSocket, said: dict[str, object]) -> None:
-    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-        await socket.send_text(dumps({"problem": said}).decode())
-        await socket.close(4000 + int(str(said["status"])), str(said["detail"])[:100])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from p8.app import App
 
 THREADS = 8
+SLOW = 4  #: of what may take minutes, at a time
+LOOK_S = 0.5  #: how often it is looked whether somebody still waits for it
 POLICIES = {"key", "open"}
 JSON = "application/json"
 FILES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
@@ -71,11 +74,14 @@ class Web:
         self.kept = Kept(app.store.stamp)
         self._call = Call(app)
         self._threads = ThreadPoolExecutor(THREADS, "p8-api")
+        self._slow = ThreadPoolExecutor(SLOW, "p8-slow")
+        self._at_work: set[threading.Event] = set()
         self._files = _dashboard()
         self.starlette = Starlette(
             routes=[*self._own(), *(self._rest(route) for route in self.routes)],
             exception_handlers={HTTPException: _http_problem, P8Error: _p8_problem, Refused: _refusal, 500: _broken},
         )
+        self.starlette.state.p8 = app
         self.policies = {f"{route.method} {route.path}": route.policy for route in self.routes} | OWN
         undeclared_routes = undeclared(self.starlette, self.policies)
         if undeclared_routes:
@@ -85,7 +91,10 @@ class Web:
 
     def close(self) -> None:
         """Let go of the threads."""
+        for stop in self._at_work:
+            stop.set()
         self.hub.close()
+        self._slow.shutdown(wait=True, cancel_futures=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _is_open(self, method: str, path: str) -> bool:
@@ -154,16 +163,35 @@ class Web:
             if route.body is not None:
                 values |= await _body(request, route.body)
             stamp = self.kept.stamp() if route.kept else None
+            if route.slow:
+                return Response(await self._waited(route, values, request), route.status, media_type=JSON)
             loop = asyncio.get_running_loop()
-            body = await loop.run_in_executor(self._threads, self._answer, route, values)
+            body = await loop.run_in_executor(self._threads, self._answer, route, values, self._call)
             if route.kept:
                 self.kept.put(question, stamp, body)
             return Response(body, route.status, media_type=JSON)
 
         return StarletteRoute(route.path, endpoint, methods=[route.method], name=f"{route.method} {route.path}")
 
-    def _answer(self, route: Route, values: Mapping[str, Any]) -> bytes:
-        return problems.dumps(route.run(self._call, values))
+    def _answer(self, route: Route, values: Mapping[str, Any], call: Call) -> bytes:
+        return problems.dumps(route.run(call, values))
+
+    async def _waited(self, route: Route, values: Mapping[str, Any], request: Request) -> bytes:
+        """Return the answer of what may take minutes; it is stopped when nobody waits for it any more."""
+        if len(self._at_work) >= SLOW:
+            raise Refused(503, "too much is being done at a time", "try again when some of it has ended")
+        stop = threading.Event()
+        self._at_work.add(stop)
+        try:
+            call = Call(self.app, stop=stop)
+            work = asyncio.get_running_loop().run_in_executor(self._slow, self._answer, route, values, call)
+            while not (await asyncio.wait([work], timeout=LOOK_S))[0]:
+                if not stop.is_set() and await request.is_disconnected():
+                    stop.set()
+            return work.result()
+        finally:
+            stop.set()
+            self._at_work.discard(stop)
 
 
 def undeclared(app: Starlette, policies: Mapping[str, str]) -> list[str]:
@@ -247,5 +275,9 @@ async def _refusal(_request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
+    failure = P8Error(
+        f"{request.method} {request.url.path} failed: {type(error).__name__}", "the server's log says more"
+    )
+    request.app.state.p8.note_error(failure)
     logging.getLogger("p8.server").error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _answered(problems.problem(500, "something went wrong in P8 itself; its log says what"))

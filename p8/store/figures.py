@@ -5,14 +5,26 @@ Only `active_us` looks at entries, and only at one session's times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Read = Callable[..., list[tuple[Any, ...]]]
+DAY_US = 86_400_000_000
 IDLE_US = 15 * 60 * 1_000_000  #: a longer pause is no work
 SUMS = "count(*), sum(messages), sum(commands), sum(executions), sum(tokens_in), sum(tokens_out), sum(cost), sum(bytes)"
 NAMES = ("sessions", "messages", "commands", "executions", "tokens_in", "tokens_out", "cost", "size_bytes")
+
+
+class Sums(NamedTuple):
+    """Sums over sessions: of all, and by what they have in common. Each group has the names of `NAMES`."""
+
+    totals: dict[str, Any]
+    by_status: dict[str, dict[str, Any]]
+    by_project: dict[str, dict[str, Any]]  #: by the project's name
+    by_model: dict[str, dict[str, Any]]  #: by the model used last
+    by_day: dict[int, dict[str, Any]]  #: by the day (UTC, counted from 1970) a session was last worked in
+    used_us: dict[str, int]  #: when each of `by_project` was last worked in
 
 
 class Figures:
@@ -26,45 +38,32 @@ class Figures:
     def __init__(self, read: Read) -> None:
         self._read = read
 
-    def totals(self, project: str | None = None) -> dict[str, Any]:
-        """Return sums over all sessions that are not in the trash, or those of one project."""
-        return self.overview(project)[0]
+    def sums(self, since_us: int, project: str | None = None) -> Sums:
+        """
+        Return the sums over all sessions that are not in the trash, or those of one project, in one walk over them.
 
-    def overview(self, project: str | None = None) -> tuple[dict[str, Any], dict[str, int]]:
-        """Return the sums, and how many sessions are in each state: one walk over the rows for both."""
-        rows = self._rows("status", project, "ORDER BY 1")
-        sums = {name: sum(row[name] for _, row in rows) for name in NAMES}
-        return sums, {name: row["sessions"] for name, row in rows}
-
-    def by_model(self, project: str | None = None, limit: int = 20) -> list[tuple[str, dict[str, Any]]]:
-        """Return sums by the model used last, most tokens first."""
-        order = f"ORDER BY sum(tokens_in) + sum(tokens_out) DESC LIMIT {int(limit)}"
-        return self._rows("model", project, order)
-
-    def by_project(self, limit: int = 20) -> list[tuple[str, dict[str, Any]]]:
-        """Return sums by project name, last used first."""
-        return self._rows("project_name", None, f"ORDER BY max(last) DESC LIMIT {int(limit)}")
-
-    def by_day(self, since_us: int, project: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Return sums by the day (UTC) on which sessions were last worked in, oldest first, without empty days."""
-        where, params = _where(project)
-        day = "date(last / 1000000, 'unixepoch')"
-        rows = self._read(f"SELECT {day}, {SUMS} FROM sessions {where} AND last >= ? GROUP BY 1 ORDER BY 1",
-                          (*params, since_us))  # fmt: skip
-        return [_named(row) for row in rows]
-
-    def by_project_id(self) -> dict[str, dict[str, Any]]:
-        """Return sums by project id, with `first` and `last` activity in microseconds since 1970."""
+        Args:
+            since_us: days before this are not told apart.
+            project: id.
+        """
+        where, params = ("", ()) if project is None else (" AND project = ?", (project,))
         rows = self._read(
-            f"SELECT project, {SUMS}, min(created), max(last) FROM sessions WHERE trashed IS NULL GROUP BY 1"
+            f"SELECT status, project_name, model, max(last / {DAY_US}, ?), max(last), {SUMS} FROM sessions"
+            f" WHERE trashed IS NULL{where} GROUP BY 1, 2, 3, 4",
+            (since_us // DAY_US - 1, *params),
         )
-        return {row[0]: _named(row)[1] | {"first": row[-2], "last": row[-1]} for row in rows}
-
-    def _rows(self, key: str, project: str | None, order: str) -> list[tuple[str, dict[str, Any]]]:
-        where, params = _where(project)
-        return [
-            _named(row) for row in self._read(f"SELECT {key}, {SUMS} FROM sessions {where} GROUP BY 1 {order}", params)
-        ]
+        found = Sums(dict.fromkeys(NAMES, 0), {}, {}, {}, {}, {})
+        for status, name, model, day, last, *values in rows:
+            groups = [found.by_status.setdefault(str(status), dict.fromkeys(NAMES, 0)),
+                      found.by_project.setdefault(str(name), dict.fromkeys(NAMES, 0)),
+                      found.by_model.setdefault(str(model), dict.fromkeys(NAMES, 0)), found.totals]  # fmt: skip
+            if day >= since_us // DAY_US:
+                groups.append(found.by_day.setdefault(int(day), dict.fromkeys(NAMES, 0)))
+            found.used_us[str(name)] = max(found.used_us.get(str(name), 0), last)
+            for key, value in zip(NAMES, values, strict=True):
+                for group in groups:
+                    group[key] += value
+        return found
 
     def active_us(self, session_id: str, first: int = 1) -> int:
         """Return how long was worked in a session: the pauses between its entries, those over 15 minutes left out."""
@@ -90,14 +89,6 @@ class Figures:
         journal = sum(_size(file) for file in (home / "journal").glob("*.jsonl"))
         count = int(self._read("SELECT count(*) FROM sessions WHERE trashed IS NULL")[0][0])
         return {"database": pages, "journal": journal, "sessions": count}
-
-
-def _where(project: str | None) -> tuple[str, Sequence[Any]]:
-    return ("WHERE trashed IS NULL", ()) if project is None else ("WHERE trashed IS NULL AND project = ?", (project,))
-
-
-def _named(row: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-    return str(row[0]), {name: value or 0 for name, value in zip(NAMES, row[1:9], strict=True)}
 
 
 def _size(file: Path) -> int:

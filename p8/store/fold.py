@@ -87,12 +87,6 @@ class Fold:
         Raises:
             driver.Error: the database refused; nothing of the batch at hand was folded, and nothing is lost.
         """
-        try:
-            return self._run(everything, enough)
-        finally:
-            self._journal.done()
-
-    def _run(self, everything: bool, enough: Callable[[], bool]) -> Outcome:
         outcome = Outcome()
         left, gap_left = self._journal.backlog, self._journal.gap
         while True:

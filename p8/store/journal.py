@@ -138,7 +138,6 @@ class Journal:
         self._note: Callable[[tuple[Any, ...]], None] = (
             self._pending.extend
         )  #: one step of the interpreter, so that it needs no lock
-        self._taken = False  #: entries are being folded
         self._gap = False  #: what was written after the pending entries must be read from the files
         self._unwritten: list[tuple[str, str, dict[str, Any], int]] = []
         self._stem = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(3).hex()}"
@@ -442,7 +441,7 @@ class Journal:
     @property
     def unfolded(self) -> bool:
         """Return whether entries of this process wait for the fold."""
-        return bool(self._pending) or self._gap or self._taken
+        return bool(self._pending) or self._gap
 
     @property
     def backlog(self) -> int:
@@ -468,7 +467,6 @@ class Journal:
         """
         # Not under the lock: a flood of entries would keep it from us. Copying and cutting are one step each.
         pending = self._pending
-        self._taken = True  # before they are gone from where they waited
         lines = pending[: most * FIELDS]
         del pending[: len(lines)]
         gap = self._gap and not lines
@@ -480,10 +478,6 @@ class Journal:
         elif lines and self._segment is not None and self._segment.name == lines[-3]:
             self._segment.taken = lines[-2]
         return lines, gap
-
-    def done(self) -> None:
-        """Say that entries taken are folded, or given back."""
-        self._taken = False
 
     def give_back(self) -> None:
         """Say that entries taken were not folded: they will be read from the files."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 EVERY_S = 0.05
 LOOK_AROUND_S = 10.0  #: how often the files of other processes are looked at unasked
 BUSY_BACKGROUND_S = 1.0
+PATIENT_S = 10.0  #: how long a read waits for a fold that is going on; for a database that is locked, much shorter
 LAST_S = 5.0  #: how long closing waits for what is being done on other threads
 Say = Callable[[str, Notice | None], None]
 
@@ -76,6 +77,7 @@ class Keeper:
         self._work = threading.RLock()
         self._wake = threading.Event()
         self._stop = False
+        self._folding = False
         self._drains: list[None] = []  #: one for each thread that folds, or waits to
         self._thread: threading.Thread | None = None
         self._db: Any = None
@@ -203,6 +205,7 @@ class Keeper:
         with self._working(wait_s, busy_s) as db:
             if db is None or self._fold is None:
                 return False
+            self._folding = True
             try:
                 if migrations.version_of(db) != migrations.STEPS[-1][0]:
                     self._migrate(db)
@@ -210,6 +213,8 @@ class Keeper:
             except (driver.Error, StoreError, OSError) as error:
                 self._trouble(error)
                 return False
+            finally:
+                self._folding = False
         self._failures = 0
         self._say("database", None)
         self._tell(outcome)
@@ -314,8 +319,11 @@ class Keeper:
 
     def drain(self, timeout_s: float) -> bool:
         """Fold everything that any process recorded; return whether that was possible in time."""
+        return self._drain(timeout_s, timeout_s)
+
+    def _drain(self, wait_s: float, busy_s: float) -> bool:
         with self._first():
-            return self._step(True, timeout_s, timeout_s)
+            return self._step(True, wait_s, busy_s)
 
     @contextlib.contextmanager
     def _first(self) -> Iterator[None]:
@@ -333,16 +341,18 @@ class Keeper:
         Raises:
             StoreError: there is no database that could be read.
         """
-        if self._thread is None or self._journal.unfolded or self._failures or not self._ready_told:
+        # What is being folded waits no longer in the journal, and is not in the database yet: in that order.
+        late = self._journal.unfolded or self._folding
+        if self._thread is None or late or self._failures or not self._ready_told:
             fold = self._fold
             with self._first():
-                if self._work.acquire(timeout=timeout_s):
+                if self._work.acquire(timeout=PATIENT_S):
                     try:
                         waiting = fold is None or self._waiting(fold)
                     finally:
                         self._work.release()
                     if waiting:
-                        self.drain(timeout_s)
+                        self._drain(PATIENT_S, timeout_s)
         if not self.path.exists():
             raise StoreError(f"there is no database in {self.path.parent}", "it is made as soon as the disk allows")
 

@@ -128,9 +128,17 @@ class Leases:
 
     def lost(self) -> list[str]:
         """Return the sessions held here that another process has taken since. Raises StoreError."""
-        if not self._held:
+        before = tuple(self._held)
+        if not before:
             return []
-        rows = self._read("SELECT session FROM leases WHERE owner <> ?", (self.me.owner,))
+        marks = ",".join("?" * len(before))
+        # Whoever took one may have put it down again: then it is not active, and no lease of it is left.
+        rows = self._read(
+            f"SELECT session FROM leases WHERE owner <> ? AND session IN ({marks}) UNION ALL"
+            f" SELECT id FROM sessions WHERE id IN ({marks}) AND status <> 'active'"
+            " AND id NOT IN (SELECT session FROM leases)",
+            (self.me.owner, *before, *before),
+        )
         taken = [session for (session,) in rows if session in self._held]
         self._held.difference_update(taken)
         return taken

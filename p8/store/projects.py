@@ -70,6 +70,15 @@ class ProjectTable:
 
         return bool(self._write(work))
 
+    def remove(self, project_id: str) -> None:
+        """Remove a project's row, and the places where it was seen; sessions keep what they say of it."""
+
+        def work(db: Any) -> None:
+            db.execute("DELETE FROM places WHERE project = ?", (project_id,))
+            db.execute("DELETE FROM projects WHERE id = ?", (project_id,))
+
+        self._write(work)
+
     def statistics(self) -> dict[str, tuple[Any, ...]]:
         """
         Return the figures of each project's sessions.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from p8.errors import Conflict, NotFound, StoreError
-from p8.model import Entry, SessionId, SessionRow, Status
+from p8.model import Entry, Kind, SessionId, SessionRow, Status
 from p8.store.pack import Codec, expand
 from p8.store.plain import load, unpacked
 from p8.store.sqlite import Readers
@@ -317,6 +317,8 @@ class SessionTable:
         low, high = num << 32 | max(first, 1), num << 32 | max(last, 0)
         kind = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
         params = (low, high, *kinds)
+        if tuple(kinds) == (Kind.CHECKPOINT,):  # there is an index of them, for a statement that names them
+            kind, params = f" AND kind = '{Kind.CHECKPOINT}'", (low, high)
         both = " UNION ALL ".join(ENTRY.format(table=table) + kind for table in ("entries", "packed"))
         order = f" ORDER BY 1 {'DESC' if newest else 'ASC'}" + (f" LIMIT {int(limit)}" if limit is not None else "")
         with self._readers.get() as db:
@@ -373,5 +375,5 @@ def _row(row: tuple[Any, ...]) -> SessionRow:
         SessionId(row[0]), row[1], row[2], row[3], row[4], Status(row[5]), row[6], row[7], row[8], row[9], row[10],
         row[11], row[12], row[13], row[14], row[15], row[16], row[17], row[18], row[19], bool(row[20]), bool(row[21]),
         row[22], tuple(unpacked(row[23])), SessionId(row[24]) if row[24] else None, row[25], row[26],
-        load(row[27]),
+        unpacked(row[27]),
     )  # fmt: skip

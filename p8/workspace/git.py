@@ -28,6 +28,7 @@ from p8.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from subprocess import Popen
     from typing import Any
 
 TIMEOUT_S = 20.0
@@ -498,6 +499,16 @@ def run(found: Repository, *words: str, settings: Sequence[str] = (), timeout_s:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise WorkspaceError(f"git {words[0]} failed in {found.root}: {said[0] if said else done.returncode}")
     return done.stdout
+
+
+def end(process: Popen[bytes]) -> None:
+    """End a git that is spoken with over pipes."""
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with contextlib.suppress(OSError):
+            stream.close()
+    process.kill()
+    process.wait()
 
 
 def environment(found: Repository) -> dict[str, str]:

@@ -115,6 +115,28 @@ def move(folder: Path, to: Path) -> bool:
     return True
 
 
+def remove(folder: Path) -> None:
+    """
+    Remove a workspace for good. Links in it are removed, not followed; nothing that is none is touched.
+
+    Raises:
+        WorkspaceError: something in it cannot be removed; the rest is gone.
+    """
+    import shutil
+
+    if folder.is_symlink() or not folder.is_dir():
+        return
+
+    for at, names, _ in os.walk(folder):
+        for path in (Path(at, name) for name in names):
+            with contextlib.suppress(OSError):
+                if not path.is_symlink() and path.stat().st_mode & 0o700 != 0o700:
+                    path.chmod(0o700)  # what its owner may not write to cannot be emptied
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise WorkspaceError(f"{folder} cannot be removed whole", "look at who owns what is left, and remove it")
+
+
 def size_bytes(folder: Path) -> int:
     """Return how much a workspace holds, links not followed."""
     total = 0

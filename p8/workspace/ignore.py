@@ -6,7 +6,6 @@ rule names them are not ignored.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import subprocess
@@ -202,14 +201,8 @@ class Ignored:
     def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        for stream in (process.stdin, process.stdout):
-            assert stream is not None
-            with contextlib.suppress(OSError):
-                stream.close()
-        process.kill()
-        process.wait()
+        if process is not None:
+            git.end(process)
 
 
 def _tracked(found: git.Repository) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 from p8.errors import WorkspaceError
+from p8.workspace import git
 
 Oid = bytes  #: 20 bytes
 
@@ -201,12 +202,7 @@ class Objects:
         try:
             yield Reader(process)
         finally:
-            for stream in (process.stdin, process.stdout):
-                assert stream is not None
-                with contextlib.suppress(OSError):
-                    stream.close()
-            process.kill()
-            process.wait()
+            git.end(process)
 
 
 class Reader:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from p8.errors import WorkspaceError
 from p8.workspace import git
 from p8.workspace.ignore import Ignored, Rules
-from p8.workspace.objects import Oid, oid_of
+from p8.workspace.objects import Oid
 
 RACY_NS = 100_000_000  #: a file changed so shortly before it was read is read again next time
 OURS = ".p8-restore-"  #: what the names of files that a restore is just writing begin with
@@ -439,9 +439,3 @@ def open_parent(root: Path, path: str) -> tuple[int, str]:
         os.close(descriptor)
         raise OSError(0, "is not a path inside the project")
     return descriptor, name
-
-
-def blob_at(root: Path, path: str, limit: int) -> tuple[Oid, int]:
-    """Return a file's object name and mode as it stands; raises OSError like `content_at`."""
-    content, state = content_at(root, path, limit)
-    return oid_of("blob", content), state.st_mode

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import acp
 import pytest
-from acp import schema
 from acp.exceptions import RequestError
 
 from p8.testing import make_app
-
-TESTS = Path(__file__).parents[1]
-
-
-class Editor:
-    """What an editor remembers of what it is told."""
-
-    def __init__(self, choice: str = "once") -> None:
-        self.told: list[Any] = []
-        self.asked: list[Any] = []
-        self.choice = choice
-
-    def on_connect(self, conn: Any) -> None:
-        pass
-
-    async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
-        self.told.append((session_id, update))
-
-    async def request_permission(self, options: Any, session_id: str, tool_call: Any, **_: Any) -> Any:
-        self.asked.append(tool_call)
-        if self.choice == "cancel":
-            return schema.RequestPermissionResponse(outcome=schema.DeniedOutcome(outcome="cancelled"))
-        outcome = schema.AllowedOutcome(outcome="selected", option_id=self.choice)
-        return schema.RequestPermissionResponse(outcome=outcome)
-
-    def texts(self, kind: str) -> list[str]:
-        return [u.content.text for _, u in self.told if u.session_update == kind]
-
-    def said(self) -> str:
-        return "".join(self.texts("agent_message_chunk"))
+from support.editing import TESTS, Editor, edit
+from support.recorded import recovered
+from support.terminal import Terminal
 
 
 @pytest.fixture
@@ -55,30 +25,6 @@ def place(tmp_path: Path) -> Path:
     place.mkdir()
     subprocess.run(["git", "init", "-q", "-b", "main", str(place)], check=True)
     return place
-
-
-def edit(
-    home: Path,
-    place: Path,
-    work: Callable[[Any, Editor, Any], Awaitable[Any]],
-    editor: Editor | None = None,
-    **env: str,
-) -> Any:
-    paths = f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    given = {"P8_HOME": str(home), "HOME": str(home.parent), "PYTHONPATH": paths, "PATH": os.environ["PATH"],
-             "P8_CONTAINER": "never", **env}  # fmt: skip
-    editor = editor or Editor()
-
-    async def go() -> Any:
-        command = [sys.executable, "-m", "support.fake_repl", "acp"]
-        async with acp.spawn_agent_process(editor, *command, env=given, cwd=place, use_unstable_protocol=True) as (
-            conn, process,
-        ):  # fmt: skip
-            hello = await conn.initialize(protocol_version=acp.PROTOCOL_VERSION)
-            assert hello.agent_info.name == "p8"
-            return await asyncio.wait_for(work(conn, editor, process), 90)
-
-    return asyncio.run(go())
 
 
 def test_an_editor_lists_loads_and_continues_a_session_of_the_repl(home: Path, place: Path) -> None:
@@ -123,6 +69,121 @@ def test_the_repl_goes_on_with_a_session_that_an_editor_made(home: Path, place: 
     app = make_app(home, place)
     row = app.store.sessions.resolve("last", app.project.id)
     assert (row.id, row.title, row.messages, str(row.status)) == (made, "What is this?", 2, "paused")
+    app.close()
+
+
+def test_a_real_repl_and_an_editor_go_on_with_each_others_sessions(home: Path, place: Path) -> None:
+    def repl(*words: str) -> Terminal:
+        one = Terminal(home, place, *words, columns=120)
+        opened.append(one)
+        one.wait("›")
+        return one
+
+    def left(one: Terminal) -> None:
+        one.line("/quit", "Saved")
+        assert one.end() == 0
+
+    opened: list[Terminal] = []
+    first = repl()
+    first.line("from the prompt", "You said: from the prompt")
+    first.line("!echo ran > made; echo it ran", "it ran")
+
+    async def blocked(conn: Any, _editor: Editor, _process: Any) -> str:
+        (one,) = (await conn.list_sessions(cwd=str(place))).sessions
+        with pytest.raises(RequestError, match="open") as caught:
+            await conn.load_session(cwd=str(place), session_id=one.session_id)
+        assert caught.value.data["kind"] == "Held"
+        return one.session_id
+
+    async def go_on(conn: Any, editor: Editor, _process: Any) -> str:
+        (one,) = (await conn.list_sessions(cwd=str(place))).sessions
+        assert (one.title, one.session_id) == ("from the prompt", session)
+        await conn.load_session(cwd=str(place), session_id=session)
+        assert editor.texts("user_message_chunk") == ["from the prompt"]
+        assert [u.title for _, u in editor.told if u.session_update == "tool_call"] == ["echo ran > made; echo it ran"]
+        await conn.prompt(session_id=session, prompt=[acp.text_block("from the editor")])
+        return (await conn.new_session(cwd=str(place), mcp_servers=[])).session_id
+
+    async def begin(conn: Any, editor: Editor, _process: Any) -> str:
+        made = (await conn.new_session(cwd=str(place), mcp_servers=[])).session_id
+        await conn.prompt(session_id=made, prompt=[acp.text_block("begun by the editor")])
+        return made
+
+    try:
+        session = edit(home, place, blocked)
+        left(first)
+        edit(home, place, go_on)
+        second = repl("-r", session)
+        second.wait("You said: from the editor")
+        second.line("back at the prompt", "You said: back at the prompt")
+        left(second)
+        theirs = edit(home, place, begin)
+        third = repl("-c")
+        third.wait("You said: begun by the editor")
+        third.line("gone on with here", "You said: gone on with here")
+        left(third)
+    finally:
+        for one in opened:
+            one.close()
+    app = make_app(home, place)
+    said = {name: [e.data["content"].strip() for e in app.store.sessions.entries(name, kinds=("message",))
+                   if e.role == "user"] for name in (session, theirs)}  # fmt: skip
+    assert said == {session: ["from the prompt", "from the editor", "back at the prompt"],
+                    theirs: ["begun by the editor", "gone on with here"]}  # fmt: skip
+    app.close()
+
+
+def test_an_editor_chooses_who_answers(home: Path, place: Path) -> None:
+    async def work(conn: Any, editor: Editor, _process: Any) -> str:
+        made = await conn.new_session(cwd=str(place), mcp_servers=[])
+        (option,) = made.config_options
+        assert (option.id, option.category, option.current_value) == ("model", "model", "fake")
+        assert {"fake", "other", "claude", "codex", "gemini"} <= {one.value for one in option.options}
+        assert "not installed" in {one.value: one.description for one in option.options}["qwen"]
+        await conn.prompt(session_id=made.session_id, prompt=[acp.text_block("one")])
+        changed = await conn.set_config_option("model", made.session_id, "other")
+        assert [one.current_value for one in changed.config_options] == ["other"]
+        await conn.prompt(session_id=made.session_id, prompt=[acp.text_block("two")])
+        for wrong in (("model", made.session_id, "nobody at all"), ("colour", made.session_id, "red"),
+                      ("model", "not open", "fake")):  # fmt: skip
+            with pytest.raises(RequestError):
+                await conn.set_config_option(*wrong)
+        return made.session_id
+
+    made = edit(home, place, work)
+    app = make_app(home, place)
+    answers = [e.data for e in app.store.sessions.entries(made, kinds=("message",)) if e.role == "assistant"]
+    assert [data["model"] for data in answers] == ["fake", "other"]
+    assert app.store.sessions.get(made).model == "other"
+    app.close()
+
+
+def test_a_line_with_a_mark_is_run_shown_and_recorded(home: Path, place: Path) -> None:
+    async def work(conn: Any, editor: Editor, _process: Any) -> str:
+        made = (await conn.new_session(cwd=str(place), mcp_servers=[])).session_id
+        done = await conn.prompt(session_id=made, prompt=[acp.text_block("!echo made > b.txt; echo said; exit 3")])
+        assert done.stop_reason == "end_turn"
+        begun, *_, ended = (u for _, u in editor.told if u.session_update.startswith("tool_call"))
+        assert (begun.title, begun.kind, begun.status) == (
+            "echo made > b.txt; echo said; exit 3",
+            "execute",
+            "in_progress",
+        )
+        assert (ended.status, ended.raw_output) == ("failed", {"exit_code": 3})
+        assert ended.content[0].content.text == "said\n"
+        running = asyncio.ensure_future(conn.prompt(session_id=made, prompt=[acp.text_block("!echo on; sleep 300")]))
+        while not [u for _, u in editor.told if getattr(u, "title", "") == "echo on; sleep 300"]:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+        await conn.cancel(session_id=made)
+        assert (await asyncio.wait_for(running, 15)).stop_reason == "cancelled"
+        return made
+
+    made = edit(home, place, work)
+    assert (place / "b.txt").read_text() == "made\n"
+    app = make_app(home, place)
+    ran = [e.data for e in app.store.sessions.entries(made, kinds=("execution",), whole=True)]
+    assert (ran[0]["exit_code"], [r["output"] for r in ran]) == (3, ["said\n", "on\n"])
     app.close()
 
 
@@ -215,8 +276,4 @@ def test_killed_or_told_to_stop_what_was_said_is_there(home: Path, place: Path) 
             await process.wait()
 
         edit(home, place, work)
-    app = make_app(home, place)
-    app.sessions.custody.recover()
-    found = {row.title: str(row.status) for row in app.store.sessions.page()}
-    assert found == {"before 9": "abandoned", "before 15": "paused"}
-    app.close()
+    assert recovered(home) == {"before 9": "abandoned", "before 15": "paused"}

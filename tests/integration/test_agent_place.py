@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,9 @@ from p8.app import App
 from p8.core.agent_place import AgentPlace
 from p8.core.session_container import ContainerState
 from p8.errors import AssistantError, ConfigError
-from support.engine import client, session_image, tidy_app, until
+from support.engine import client, tidy_app, until
 
 SESSION = "20261121-093000-123456-ab12"
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        yield made
 
 
 def place_of(app: App, session: str = SESSION) -> AgentPlace:
@@ -94,7 +83,9 @@ def test_it_is_launched_for_an_agent_and_a_fresh_one_is_another_place(app: App) 
     assert first is not None
     assert places.now("sh") == first == places.settled("sh")
     assert first.cwd == str(app.directory)
-    assert "without a network" in first.about
+    assert first.about.endswith(
+        'without a network; to reach its provider it needs container_network = "bridge" in config.toml'
+    )
     app.container.stop()
     second = places.settled("sh")
 
@@ -118,9 +109,14 @@ def test_a_program_that_is_not_inside_runs_on_the_host_unless_that_is_ruled_out(
     with tidy_app(home, tmp_path / "project", agents_in="container") as app:
         with pytest.raises(AssistantError, match="the container has no program claude-agent-acp"):
             place_of(app).settled("claude-agent-acp")
-        app.container.pause()
-        with pytest.raises(AssistantError, match="it is paused"):
-            place_of(app).settled("sh")
+
+
+def test_a_paused_container_goes_on_for_its_agent(app: App) -> None:
+    first = place_of(app).settled("sh")
+    app.container.put_down(SESSION)
+    assert place_of(app).now("sh") is None
+
+    assert place_of(app).settled("sh") == first
 
 
 def test_the_host_needs_no_container(home: Path, tmp_path: Path, image: str) -> None:

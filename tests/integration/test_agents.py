@@ -6,22 +6,20 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p8.store.manager import PersistenceManager
-from support.agents import agents_path
+from support.agents import agents_at, agents_path, told_agent
 from support.model_server import ModelServer, model_server
-from support.terminal import P8, Terminal
+from support.recorded import entries, parts
+from support.terminal import P8, Start, opening
 
 pytest.importorskip("acp")
 KEY = "sk-test-0123456789"
-Start = Callable[..., Terminal]
 
 
 @pytest.fixture(scope="session")
@@ -36,71 +34,28 @@ def server() -> Iterator[ModelServer]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def start(home: Path, project: Path) -> Iterator[Start]:
-    opened: list[Terminal] = []
-
-    def begin(*args: str, **env: str) -> Terminal:
-        opened.append(Terminal(home, project, *args, program=P8, rows=45, columns=120, **env))
-        return opened[-1]
-
-    yield begin
-    for terminal in opened:
-        terminal.close()
+def start(home: Path, directory: Path) -> Iterator[Start]:
+    with opening(home, directory, program=P8, rows=45, columns=120) as start:
+        yield start
 
 
 @pytest.fixture
 def real(home: Path, server: ModelServer) -> None:
     """Claude Code and Codex, pointed at the server; Codex in the mode in which it asks."""
-    provider = {
-        "name": "loop",
-        "base_url": f"{server.address}/v1",
-        "wire_api": "responses",
-        "env_key": "OPENAI_API_KEY",
-    }
-    codex = json.dumps({"model": "gpt-5", "model_provider": "loop", "model_providers": {"loop": provider}})
-    settings(
-        home, 'model = "claude"', "[agents.claude]", 'pass = ["ANTHROPIC_API_KEY"]', "[agents.claude.env]",
-        f'ANTHROPIC_BASE_URL = "{server.address}"', 'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"',
-        "[agents.codex]", 'pass = ["OPENAI_API_KEY"]', "[agents.codex.env]", f"CODEX_CONFIG = '{codex}'",
-        'INITIAL_AGENT_MODE = "read-only"',
-    )  # fmt: skip
+    settings(home, 'model = "claude"', *agents_at(server.address), 'INITIAL_AGENT_MODE = "read-only"')
 
 
 @pytest.fixture
 def told(home: Path, tmp_path: Path) -> Path:
     """An agent that does what it is told; returns the folder it keeps its state in."""
     state = tmp_path / "state"
-    settings(
-        home, 'model = "tester"', "[agents.tester]",
-        f'command = ["{sys.executable}", "-m", "support.acp_agent", "--load"]', "[agents.tester.env]",
-        f'AGENT_STATE = "{state}"', f'PYTHONPATH = "{Path(__file__).parents[1]}"',
-    )  # fmt: skip
+    told_agent(home, state)
     return state
 
 
 def settings(home: Path, *lines: str) -> None:
     home.mkdir(mode=0o700)
     (home / "config.toml").write_text("\n".join(['agents_in = "host"', 'container = "never"', *lines]) + "\n")
-
-
-def entries(home: Path, *kinds: str) -> list[dict[str, Any]]:
-    store = PersistenceManager(home, background=False)
-    try:
-        (row,) = store.sessions.page()
-        return [e.data for e in store.sessions.entries(row.id, kinds=kinds, whole=True)]
-    finally:
-        store.close()
-
-
-def parts(home: Path, part: str) -> list[dict[str, Any]]:
-    return [data for data in entries(home, "part") if data["part"] == part]
 
 
 def answered(home: Path, seconds: float = 10.0) -> dict[str, Any]:
@@ -145,7 +100,7 @@ def none_working_in(folder: Path, seconds: float = 10.0) -> bool:
 
 
 def test_real_agents_edit_with_permission_and_hand_the_conversation_over(
-    start: Start, real: None, path: str, server: ModelServer, home: Path, project: Path
+    start: Start, real: None, path: str, server: ModelServer, home: Path, directory: Path
 ) -> None:
     keys = {"PATH": path, "ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": f"{KEY}-o"}
     one = start(**keys)
@@ -153,10 +108,10 @@ def test_real_agents_edit_with_permission_and_hand_the_conversation_over(
     one.line("create notes.txt: by claude")
     screen = one.wait("May it? Write notes.txt", 90)
     assert "+by claude" in screen
-    assert not (project / "notes.txt").exists()
+    assert not (directory / "notes.txt").exists()
     one.send("\r")
     one.wait("It was done.", 60)
-    assert (project / "notes.txt").read_text() == "by claude"
+    assert (directory / "notes.txt").read_text() == "by claude"
 
     one.line("/agent codex", "codex answers from now on; it was claude")
     one.line("recall")
@@ -169,8 +124,8 @@ def test_real_agents_edit_with_permission_and_hand_the_conversation_over(
     one.line("create third.txt: as said before")
     one.wait("✓ allowed (as said before)", 60)
     one.wait("A third.txt", 60)
-    assert (project / "other.txt").read_text() == "by codex\n"
-    assert (project / "third.txt").read_text() == "as said before\n"
+    assert (directory / "other.txt").read_text() == "by codex\n"
+    assert (directory / "third.txt").read_text() == "as said before\n"
 
     one.line("/agent claude", "claude answers from now on; it was codex")
     one.line("recall")
@@ -193,11 +148,11 @@ def test_real_agents_edit_with_permission_and_hand_the_conversation_over(
     assert answers[0]["tokens_in"] > 0
     assert {key for key in server.keys if key} == {KEY, f"Bearer {KEY}-o"}
     assert KEY not in json.dumps(entries(home))
-    assert none_working_in(project)
+    assert none_working_in(directory)
 
 
 def test_a_real_agent_goes_on_after_p8_was_killed(
-    start: Start, real: None, path: str, home: Path, project: Path
+    start: Start, real: None, path: str, home: Path, directory: Path
 ) -> None:
     keys = {"PATH": path, "ANTHROPIC_API_KEY": KEY}
     one = start(**keys)
@@ -205,10 +160,10 @@ def test_a_real_agent_goes_on_after_p8_was_killed(
     one.line("remember the number seven")
     one.wait("You said: remember the number seven", 90)
     session = answered(home)["agent_session"]["session"]
-    assert any("claude" in line for line in working_in(project))
+    assert any("claude" in line for line in working_in(directory))
     one.process.kill(signal.SIGKILL)
     one.end()
-    assert none_working_in(project)
+    assert none_working_in(directory)
     two = start("-c", **keys)
     two.wait("its process died")
     two.line("recall")
@@ -237,7 +192,7 @@ def test_without_a_key_of_its_own_an_agent_gets_none(
     assert "sign in" in answer["error"]
 
 
-def test_never_is_refused_without_asking_again(start: Start, told: Path, home: Path, project: Path) -> None:
+def test_never_is_refused_without_asking_again(start: Start, told: Path, home: Path, directory: Path) -> None:
     one = start()
     one.wait("›")
     one.line("edit a.txt hello")
@@ -255,10 +210,10 @@ def test_never_is_refused_without_asking_again(start: Start, told: Path, home: P
     one.line("/quit", "Saved")
     one.end()
 
-    assert sorted(p.name for p in project.iterdir()) == ["c.txt"]
+    assert sorted(p.name for p in directory.iterdir()) == ["c.txt"]
 
 
-def test_ctrl_c_while_it_works_and_while_it_asks(start: Start, told: Path, home: Path, project: Path) -> None:
+def test_ctrl_c_while_it_works_and_while_it_asks(start: Start, told: Path, home: Path, directory: Path) -> None:
     one = start()
     one.wait("›")
     one.line("slow", "3 4 5")
@@ -272,7 +227,7 @@ def test_ctrl_c_while_it_works_and_while_it_asks(start: Start, told: Path, home:
     one.line("/quit", "Saved")
     one.end()
 
-    assert not (project / "a.txt").exists()
+    assert not (directory / "a.txt").exists()
     said = [m for m in entries(home, "message") if m["role"] == "assistant"]
     assert [m.get("cancelled") for m in said] == [True, True, None]
     assert parts(home, "permission")[0]["answer"] == "cancel"
@@ -280,7 +235,7 @@ def test_ctrl_c_while_it_works_and_while_it_asks(start: Start, told: Path, home:
     assert gone(pids(told)[0])
 
 
-def test_sigterm_while_it_asks_saves_and_leaves(start: Start, told: Path, home: Path, project: Path) -> None:
+def test_sigterm_while_it_asks_saves_and_leaves(start: Start, told: Path, home: Path, directory: Path) -> None:
     one = start()
     one.wait("›")
     one.line("edit a.txt hello")
@@ -309,7 +264,7 @@ def test_one_that_dies_costs_a_line_and_the_next_answer_starts_it_again(start: S
     assert "Traceback" not in one.raw
 
 
-def test_what_it_did_is_on_disk_while_it_still_works(start: Start, told: Path, home: Path, project: Path) -> None:
+def test_what_it_did_is_on_disk_while_it_still_works(start: Start, told: Path, home: Path, directory: Path) -> None:
     one = start()
     one.wait("›")
     one.line("edit a.txt hello")
@@ -322,10 +277,10 @@ def test_what_it_did_is_on_disk_while_it_still_works(start: Start, told: Path, h
     assert [(p["title"], p["status"]) for p in parts(home, "tool")] == [("Edit a.txt", "pending")]
 
 
-def test_with_nobody_to_ask_it_is_refused_unless_the_settings_allow(told: Path, home: Path, project: Path) -> None:
+def test_with_nobody_to_ask_it_is_refused_unless_the_settings_allow(told: Path, home: Path, directory: Path) -> None:
     def ask() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*P8, "-p", "edit a.txt hello"], cwd=project, capture_output=True, text=True,
+            [*P8, "-p", "edit a.txt hello"], cwd=directory, capture_output=True, text=True,
             timeout=60, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -333,18 +288,18 @@ def test_with_nobody_to_ask_it_is_refused_unless_the_settings_allow(told: Path, 
     assert refused.returncode == 0, refused.stderr
     assert refused.stdout.strip() == "let me see not done"
     assert "tester asked to: Edit a.txt; nobody is here to allow it" in refused.stderr
-    assert not (project / "a.txt").exists()
+    assert not (directory / "a.txt").exists()
     config = home / "config.toml"
     config.write_text('permissions = "allow"\n' + config.read_text())
     allowed = ask()
     assert allowed.stdout.strip() == "let me see done"
-    assert (project / "a.txt").read_text() == "hello"
+    assert (directory / "a.txt").read_text() == "hello"
 
 
-def test_agents_are_listed_with_their_pinned_versions(told: Path, project: Path) -> None:
+def test_agents_are_listed_with_their_pinned_versions(told: Path, directory: Path) -> None:
     def p8(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*P8, *words], cwd=project, capture_output=True, text=True, timeout=60, check=False,
+            [*P8, *words], cwd=directory, capture_output=True, text=True, timeout=60, check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from p8.store.instances import installation_of
-from p8.store.manager import PersistenceManager
-from support.agents import agents_image
+from support.agents import agents_at, agents_image
 from support.engine import client, remove_all, until
 from support.model_server import ModelServer, model_server
-from support.terminal import P8, Terminal
+from support.recorded import entries, parts
+from support.terminal import P8, Start, Terminal, opening
 
 pytest.importorskip("acp")
 KEY = "sk-test-0123456789"
@@ -41,7 +41,6 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 Server(("127.0.0.1", {PORT}), Relay).serve_forever()
 """
-Start = Callable[..., Terminal]
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +60,8 @@ def place() -> Iterator[Path]:
 def home(place: Path, image: str) -> Iterator[Path]:
     home = place / "home"
     home.mkdir(mode=0o700)
-    address = f"http://127.0.0.1:{PORT}"
-    provider = {"name": "box", "base_url": f"{address}/v1", "wire_api": "responses", "env_key": "OPENAI_API_KEY"}
-    codex = json.dumps({"model": "gpt-5", "model_provider": "box", "model_providers": {"box": provider}})
-    (home / "config.toml").write_text("\n".join([
-        'model = "claude"', 'agents_in = "container"', f'container_image = "{image}"',
-        "[agents.claude]", 'pass = ["ANTHROPIC_API_KEY"]', "[agents.claude.env]",
-        f'ANTHROPIC_BASE_URL = "{address}"', 'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"',
-        "[agents.codex]", 'pass = ["OPENAI_API_KEY"]', "[agents.codex.env]", f"CODEX_CONFIG = '{codex}'",
-    ]))  # fmt: skip
+    lines = ['model = "claude"', 'agents_in = "container"', f'container_image = "{image}"']
+    (home / "config.toml").write_text("\n".join([*lines, *agents_at(f"http://127.0.0.1:{PORT}")]))
     (home / "states").mkdir(mode=0o700)
     yield home
     remove_all(installation_of(home))
@@ -86,15 +78,8 @@ def project(place: Path) -> Path:
 
 @pytest.fixture
 def start(home: Path, project: Path) -> Iterator[Start]:
-    opened: list[Terminal] = []
-
-    def begin(*args: str) -> Terminal:
-        opened.append(Terminal(home, project, *args, program=P8, rows=45, columns=120, **KEYS))
-        return opened[-1]
-
-    yield begin
-    for terminal in opened:
-        terminal.close()
+    with opening(home, project, program=P8, rows=45, columns=120, **KEYS) as start:
+        yield start
 
 
 @pytest.fixture
@@ -124,19 +109,6 @@ def boxed(terminal: Terminal, home: Path, agent: str) -> Any:
     box.exec_run(["python3", "-c", RELAY], detach=True)
     until(lambda: box.exec_run(["bash", "-c", f"true </dev/tcp/127.0.0.1/{PORT}"]).exit_code == 0, 10, "the relay")
     return box
-
-
-def entries(home: Path, *kinds: str) -> list[dict[str, Any]]:
-    store = PersistenceManager(home, background=False)
-    try:
-        (row,) = store.sessions.page()
-        return [e.data for e in store.sessions.entries(row.id, kinds=kinds, whole=True)]
-    finally:
-        store.close()
-
-
-def parts(home: Path, part: str) -> list[dict[str, Any]]:
-    return [data for data in entries(home, "part") if data["part"] == part]
 
 
 def answers(home: Path) -> list[dict[str, Any]]:

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from p8.app import App, make_app
-from p8.commands.registry import Result
 from p8.config import Config
 from p8.core.blueprint import Places
 from p8.core.roster import InstanceStatus
 from p8.core.statefolder import state_hash
-from support.engine import IMAGE, inside, remove_all, session_image, tidy_app
+from support.door import run
+from support.engine import IMAGE, inside, remove_all
 
 NAME = "project-shell"
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        yield made
-
-
-def run(app: App, line: str) -> Result:
-    found, given = app.registry.find(app.registry.split(line), "cli")
-    return found.run(app, found.parse(given))
 
 
 def test_backup_wipe_restore_and_the_instance_starts(app: App, home: Path, tmp_path: Path) -> None:

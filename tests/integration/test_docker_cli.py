@@ -13,16 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from support.engine import IMAGE, client, remove_all, session_image, until
+from p8.core.supervisor import daemon
+from support.engine import IMAGE, client, remove_all, until
+from support.serving import Served
 from support.terminal import Terminal
 
 AI_SESSION = [sys.executable, "-c", "import sys; from p8.cli import ai_session; sys.exit(ai_session())"]
 P8 = [sys.executable, "-m", "p8"]
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture
@@ -271,6 +268,33 @@ def test_the_watch_in_the_foreground_says_what_happens(project: Path, home: Path
 
     assert one.end() == 0
     one.close()
+
+
+def test_what_serves_looks_after_instances_too_and_both_end_well(project: Path, home: Path) -> None:
+    served = Served(home, project, DOCKER_HOST="")
+    try:
+        time.sleep(1)
+        assert daemon(home) == (0, "")  # nothing to look after yet
+        good(project, "start", "my-project", "shell")
+        until(lambda: daemon(home) == (served.children()[0], "serve"), 20, "it begins")
+        for words in (("watch",), ("watch", "--stop")):
+            refused = run(project, *words, program=P8)
+            assert (refused.returncode, "serve" in refused.stderr) == (5, True)
+        os.kill(served.children()[0], signal.SIGKILL)
+        until(lambda: daemon(home)[0] in served.children(), 20, "the next one begins")
+        time.sleep(1)
+        container = json.loads(good(project, "show", "my-project-shell", "--json"))["container_id"]
+        client().containers.get(container).kill()
+
+        def recovered() -> bool:
+            return "RECOVERED" in good(project, "instance", "events", "--alerts", "--json", program=P8)
+
+        until(recovered, 20, "recovered")
+        assert served.get("/api/v1/health").json["status"] == "ok"
+    finally:
+        assert served.stop() == 0
+    assert daemon(home) == (0, "")
+    assert "Traceback" not in Path(served.log.name).read_text()
 
 
 def test_build_shows_how_far_it_is_and_fails_with_the_last_words(project: Path, home: Path) -> None:

@@ -1,10 +1,13 @@
-"""Faults on a real engine: what happens to instances is seen, told, and made good."""
+"""Faults on a real engine, one by one: what happens to instances is seen, told, and made good.
+
+Many of them, and how available instances are meanwhile: `test_docker_faults.py`.
+"""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,6 @@ from support.engine import (
     alerts,
     client,
     inside,
-    session_image,
     supervised,
     tidy_app,
     tiny_image,
@@ -42,21 +44,15 @@ time.sleep(999)
 """
 QUICK = """\
 health: {check_interval: 500ms, timeout: 1s, max_retries: 2, retry_delay: 200ms, stable: 1s}
-resources: {memory: 160Mi}
+resources: {memory: 160Mi, cpu: {limit: 500m, warning_threshold: 100m, critical_threshold: 480m}}
 """
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
 @pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        made.store.start()
-        (home / "configs" / "a-shell.yml").write_text(QUICK)
-        yield made
+def app(app: App) -> App:
+    app.store.start()
+    (app.config.home / "configs" / "a-shell.yml").write_text(QUICK)
+    return app
 
 
 def start(app: App, more: str = "") -> str:
@@ -132,7 +128,7 @@ def test_a_failing_health_command_is_acted_on(app: App) -> None:
 
 def test_a_crash_loop_backs_off_and_is_given_up_until_healed(app: App) -> None:
     path = app.config.home / "configs" / "a-shell.yml"
-    path.write_text(QUICK.replace("stable: 1s", "stable: 60s, max_restarts: 3"))
+    path.write_text(QUICK.replace("retry_delay: 200ms, stable: 1s", "retry_delay: 1s, stable: 60s, max_restarts: 3"))
     path.write_text(
         path.read_text() + 'command: ["sh", "-c", "test -e /app/a/ok && exec p8-keeper; sleep 1; exit 7"]\n'
     )
@@ -144,6 +140,11 @@ def test_a_crash_loop_backs_off_and_is_given_up_until_healed(app: App) -> None:
         assert one.status is InstanceStatus.ERROR
         assert one.meta["restarts"] == 3
         assert "status 7" in one.meta["error"]
+        lines = [line for line in app.instances.files.log.read() if line["metadata"].get("what") == "recovered"]
+        times = [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines]
+        assert [
+            later - sooner >= pause for sooner, later, pause in zip(times[:-1], times[1:], (1.0, 2.0), strict=True)
+        ] == [True] * 2
         (app.directory / "ok").touch()
         app.instances.recover("a-shell", app.instances.check("a-shell").state)
         until(lambda: well(app), WITHIN_S, "healed")
@@ -163,14 +164,6 @@ def test_a_missing_image_is_reported_and_made_good(app: App) -> None:
     engine.images.remove("p8-test-gone:1", force=True)
 
 
-def kill_by_memory(app: App) -> None:
-    """Have the kernel end the keeper for want of memory: it is offered first, and a program beside it asks for more."""
-    mark = "for p in $(pgrep -xf 'python3 /usr/local/bin/p8-keeper'); do echo 1000 > /proc/$p/oom_score_adj; done"
-    channel = app.instances.open("a-shell", ("sh", "-c", f"{mark}; exec python3 -c 'x = bytearray(400 << 20)'"))
-    channel.read()
-    channel.end()
-
-
 # use
 
 
@@ -181,7 +174,7 @@ def test_a_burner_and_a_hog_are_told_of_and_limits_hold(app: App) -> None:
     with supervised(app) as supervisor:
         until(lambda: "a-shell" in supervisor.usage, WITHIN_S, "samples")
         burner = app.instances.open("a-shell", ("sh", "-c", "while :; do :; done"))
-        until(lambda: supervisor.usage["a-shell"].cpu_percent > 40, WITHIN_S, "a busy sample")
+        until(lambda: supervisor.usage["a-shell"].cpu_percent > 10, WITHIN_S, "a busy sample")
         took = until(told(app, "HIGH_CPU"), WITHIN_S, "HIGH_CPU")
         burner.end()
         hog = app.instances.open("a-shell", ("python3", "-c", "import time; x = bytearray(140 << 20); time.sleep(60)"))
@@ -196,32 +189,6 @@ def test_a_burner_and_a_hog_are_told_of_and_limits_hold(app: App) -> None:
     assert any(text.startswith("HIGH_CPU: a-shell uses") for text in heard)
     assert any(text.startswith("HIGH_MEM: a-shell uses") for text in heard)
     assert well(app)
-
-
-@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
-@pytest.mark.timeout(1800)
-def test_a_run_of_faults(app: App, count: int, capsys) -> None:
-    start(app)
-    engine, away = client(), []
-    faults = ("kill", "pause", "stop", "out of memory", "remove")
-    with supervised(app):
-        for number in range(count):
-            container = engine.containers.get(app.instances.roster.get("a-shell").container)
-            begun, fault = time.monotonic(), faults[number % len(faults)]
-            {
-                "kill": container.kill, "pause": container.pause, "stop": lambda c=container: c.stop(timeout=0),
-                "out of memory": lambda: kill_by_memory(app), "remove": lambda c=container: c.remove(force=True),
-            }[fault]()  # fmt: skip
-            until(told(app, "RECOVERED", number + 1), WITHIN_S, f"fault {number}: {fault}")
-            until(lambda: well(app), WITHIN_S)
-            away.append(time.monotonic() - begun)
-            time.sleep(1.2)  # well for as long as its account wants
-
-    away.sort()
-    with capsys.disabled():
-        print(f"\n{count} faults: away {away[len(away) // 2]:.2f} s in the middle, {away[-1]:.2f} s at most")
-    assert away[-1] < WITHIN_S
-    assert "RECOVERY_FAILED a-shell" not in alerts(app)
 
 
 # the engine itself

@@ -8,30 +8,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from p8.app import App
-from p8.config import Config
-from p8.core.session_container import ContainerState, sweep
+from p8.core import leftovers
+from p8.core.session_container import ContainerState
 from p8.errors import ContainerError
-from support.engine import IMAGE, client, session_image, tidy_app, until
-from support.terminal import Terminal
+from support.engine import IMAGE, client, tidy_app, until
+from support.inspection import weaknesses
 
 SESSION = "20261121-093000-123456-ab12"
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
-    with tidy_app(home, tmp_path / "project") as made:
-        yield made
 
 
 def launched(app: App) -> None:
@@ -79,17 +67,21 @@ def test_a_repository_is_mounted_whole_and_its_hooks_cannot_be_written_to(app: A
     assert "Read-only file system" in done.output
 
 
-def test_nothing_can_get_out(app: App) -> None:
+def test_nothing_can_get_out(app: App, home: Path) -> None:
+    (app.directory / "mine.txt").write_text("x")
+    if os.getuid() == 0:
+        os.chown(app.directory, 1000, 1000)
     launched(app)
-    script = "cat /proc/self/status; ls /sys/class/net; ls -a $HOME; cat /proc/mounts"
-    said = app.container.execute(script, lambda _text: None).output
+    state = home / "states" / SESSION
+    mounts = [
+        app.directory, state / "home", state / "etc" / "passwd", state / "etc" / "group", home / "sockets" / SESSION
+    ]  # fmt: skip
 
-    assert "CapEff:\t0000000000000000" in said
-    assert "NoNewPrivs:\t1" in said
-    assert "\nlo\n" in said
-    assert "eth0" not in said
-    assert "docker.sock" not in said
-    assert app.container.execute("touch /x", lambda _text: None).exit_code != 0
+    def run(line: str) -> str:
+        return app.container.execute(line, lambda _text: None).output
+
+    assert weaknesses(run, mounts, (1 << 30, 512, 1.5), {"lo"}) == []
+    assert run("cat mine.txt; ls -A ~") == "x"
 
 
 def test_stop_ends_a_command_and_all_it_started(app: App) -> None:
@@ -153,14 +145,35 @@ def test_one_that_is_stopped_while_it_is_launched_is_not_left(app: App) -> None:
     until(lambda: app.runtime.list() == [], 20, "nothing left")
 
 
-def test_pause_and_go_on(app: App) -> None:
+def test_paused_it_stands_still_and_then_goes_on(app: App) -> None:
     launched(app)
-    app.container.pause()
+    first = app.container.facts()
+    script = "(while :; do date +%s%N >> ticks; sleep 0.05; done) >/dev/null 2>&1 & sleep 0.3"
+    app.container.execute(script, lambda _text: None)
+    ticks = app.directory / "ticks"
+    app.container.put_down(SESSION)
     assert app.container.state is ContainerState.PAUSED
     assert not app.container.covers(app.directory)
-    app.container.pause(paused=False)
+    until(lambda: [one.state for one in app.runtime.list()] == ["paused"], 10, "frozen")
+    frozen = ticks.stat().st_size
+    time.sleep(0.5)
+    assert ticks.stat().st_size == frozen > 0
+    launched(app)
 
     assert app.container.execute("echo on", lambda _text: None).output == "on\n"
+    assert app.container.facts()["id"] == first["id"]
+    until(lambda: ticks.stat().st_size > frozen, 10, "what was begun before goes on")
+
+
+def test_paused_ones_are_removed_on_leaving(app: App) -> None:
+    launched(app)
+    app.container.put_down(SESSION)
+    app.container.start_in_background(SESSION[:-1] + "3", app.directory)
+    app.container.wait(30)
+    assert sorted(one.state for one in app.runtime.list()) == ["paused", "running"]
+    app.container.stop()
+
+    assert app.runtime.list() == []
 
 
 def test_one_that_somebody_removed_is_noticed(app: App) -> None:
@@ -245,37 +258,9 @@ def test_a_killed_process_leaves_nothing_after_the_next_start(app: App, home: Pa
     alive.wait()
 
     assert names == {SESSION, "20261121-093000-000002-0002"}
-    assert sweep(app.runtime) == 1
+    assert leftovers.is_any(home)
+    assert leftovers.sweep(app.runtime, home) == 1
+    assert not leftovers.is_any(home)
     for one in (dead, alive):
         assert one.stdout is not None
         one.stdout.close()
-
-
-def test_the_repl_runs_commands_in_it_and_takes_it_away(home: Path, tmp_path: Path, image: str) -> None:
-    directory = tmp_path / "project"
-    directory.mkdir()
-    home.mkdir(mode=0o700)
-    (home / "config.toml").write_text(f'container_image = "{image}"\n')
-    one = Terminal(home, directory, FAKE_CONTAINER="auto")
-    try:
-        begun = time.monotonic()
-        one.wait("›")
-        one.line("hello", "You said: hello")
-        assert time.monotonic() - begun < 15
-        one.line("!cat /proc/1/comm; pwd; echo from inside > made; ls", "made")
-        one.wait("⬢ container")
-        assert str(directory) in one.text.replace("\n", "")
-        assert (directory / "made").read_text() == "from inside\n"
-        running = client().containers.list(filters={"label": "p8.session"})
-        assert [c for c in running if c.status == "running"]
-        one.line("/checkpoint boxed", "◆ boxed")
-        one.line("/quit", "Saved")
-        one.end(40)
-    finally:
-        one.close()
-    app = App(Config(home=home), directory)
-    entries = app.store.sessions.entries(app.store.sessions.page()[0].id, kinds=("execution", "checkpoint"), whole=True)
-    ours = entries[0].data["where"]
-    app.close()
-    assert entries[-1].data["container"]["name"] == ours
-    assert not [c for c in client().containers.list(all=True) if c.name == ours]

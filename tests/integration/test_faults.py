@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
-from support.terminal import Terminal
+from support.recorded import recorded
+from support.terminal import Start, opening
 
 KILLS = int(os.environ.get("P8_KILLS", "40"))  # a release runs 1000
 HOLD_S = float(os.environ.get("P8_HOLD_S", "6"))  # a release holds for 60
@@ -291,25 +293,13 @@ def test_plain_sqlite_reads_what_p8_wrote(home: Path) -> None:
 
 
 @pytest.fixture
-def opened():
-    terminals: list[Terminal] = []
-
-    def start(home: Path, directory: Path, *args: str) -> Terminal:
-        terminals.append(Terminal(home, directory, *args))
-        return terminals[-1]
-
-    yield start
-    for terminal in terminals:
-        terminal.close()
+def opened() -> Iterator[Start]:
+    with contextlib.ExitStack() as stack:
+        yield lambda home, directory, *args: stack.enter_context(opening(home, directory))(*args)
 
 
 def contents(home: Path) -> list[str]:
-    store = PersistenceManager(home, background=False)
-    try:
-        rows = store.sessions.page()
-        return [e.data["content"] for r in rows for e in store.sessions.entries(r.id, kinds=("message",), whole=True)]
-    finally:
-        store.close()
+    return [data["content"] for session in recorded(home, "message") for data in session]
 
 
 def test_the_repl_goes_on_while_another_process_holds_the_database(opened, home: Path, tmp_path: Path) -> None:

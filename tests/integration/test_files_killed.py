@@ -67,6 +67,11 @@ def killed(script: str, *args: object, after: str, delay_s: float) -> list[str]:
     return [line for line in lines if line]
 
 
+def write_all(root: Path, text: str) -> None:
+    for name in range(FILES):
+        (root / f"f{name}").write_text(text)
+
+
 def left_over(store: Path) -> list[str]:
     return [str(p) for p in store.rglob("*") if p.name.startswith("tmp_") or p.suffix in {".new", ".lock"}]
 
@@ -98,15 +103,12 @@ def test_killed_while_keeping(tmp_path: Path) -> None:
 def test_killed_while_restoring(tmp_path: Path, way: str) -> None:
     root, store = tmp_path / "project", tmp_path / "store" / "p.git"
     root.mkdir()
-    snapshots = Snapshots(store, root)
-    for name in range(FILES):
-        (root / f"f{name}").write_text("A")
-    a = snapshots.take().id
+    write_all(root, "A")
+    a = Snapshots(store, root).take().id
     rng = random.Random(88)
     torn = finished = 0
     for _ in range(KILLS):
-        for name in range(FILES):
-            (root / f"f{name}").write_text("B")
+        write_all(root, "B")
         (root / "only-b").write_text("B")
         said = killed(RESTORER, root, store, a, after="planned", delay_s=rng.random() * 0.06)
         states = {(root / f"f{name}").read_text() for name in range(FILES)}
@@ -133,12 +135,9 @@ def test_a_restore_without_a_record_could_not_be_finished(tmp_path: Path, monkey
     """The control: a restore that keeps no record is left half-done by the same kill."""
     root, store = tmp_path / "project", tmp_path / "store" / "p.git"
     root.mkdir()
-    snapshots = Snapshots(store, root)
-    for name in range(FILES):
-        (root / f"f{name}").write_text("A")
-    a = snapshots.take().id
-    for name in range(FILES):
-        (root / f"f{name}").write_text("B")
+    write_all(root, "A")
+    a = Snapshots(store, root).take().id
+    write_all(root, "B")
     weak = RESTORER.replace("plan = ", "restore._save = lambda record: None\nplan = ").replace(
         "restore.apply", "import p8.workspace.restore as r, os, signal\n"
         "r._write = lambda *a, real=r._write, n=[0]: (n.__setitem__(0, n[0] + 1),"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p8.store.manager import PersistenceManager
+from support.recorded import entries
 from support.terminal import P8, Terminal
 
 
-def test_an_empty_home_ends_in_an_answer_from_the_offline_model(home: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "project"
-    directory.mkdir()
+def test_an_empty_home_ends_in_an_answer_from_the_offline_model(home: Path, directory: Path) -> None:
     one = Terminal(home, directory, program=P8)
     try:
         one.wait("Fetch it now?")
@@ -27,9 +25,7 @@ def test_an_empty_home_ends_in_an_answer_from_the_offline_model(home: Path, tmp_
         assert one.end() == 0
     finally:
         one.close()
-    store = PersistenceManager(home, background=False)
-    said = [e.data for e in store.sessions.entries(store.sessions.page()[0].id, kinds=("message",), whole=True)]
-    store.close()
+    said = entries(home, "message")
     assert [d["role"] for d in said] == ["user", "assistant"]
     assert said[1]["tokens_out"] > 3
 

@@ -153,3 +153,28 @@ def test_only_one_session_and_a_bad_cursor(home: Path, tmp_path: Path) -> None:
     assert bad.returncode == 2
     assert "another database" in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+def test_metrics_and_errors_are_followed_as_an_observer_in_the_process_hears_them(home: Path, tmp_path: Path) -> None:
+    from p8.errors import AssistantError
+    from p8.testing import make_app
+
+    (tmp_path / "here").mkdir()
+    app = make_app(home, tmp_path / "here")
+    heard: list[tuple[str, int]] = []
+    wanted = {"metrics", "error"}
+    app.bus.subscribe(lambda c: heard.append((c.data["what"], c.seq)) if c.data.get("what") in wanted else None)
+    app.ensure_session()
+    follower = Follower(home, "--after", "start", "--what", "metrics,error")
+    for number in range(20):
+        app.sessions.record_message({"role": "user", "content": f"question {number}"})
+        app.after_turn()
+        if number % 5 == 0:
+            app.note_error(AssistantError(f"nobody answered {number}"))
+    follower.wait(24)
+    follower.kill()
+    app.close()
+
+    assert [(e["data"]["what"], e["seq"]) for e in follower.events] == heard[:24]
+    assert [e["data"]["messages"] for e in follower.events if e["data"]["what"] == "metrics"] == list(range(1, 21))
+    assert {e["data"]["error"] for e in follower.events if e["data"]["what"] == "error"} == {"AssistantError"}

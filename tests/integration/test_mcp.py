@@ -1,4 +1,4 @@
-"""The SDK's own client keeps its work in P8, over a real pipe; a REPL's picker sees it at once."""
+"""The SDK's own client and Claude Code keep their work in P8, over a real pipe; a REPL's picker sees it at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 from p8.testing import make_app
+from support.agents import claude_code
+from support.model_server import model_server
+from support.recorded import recovered
+from support.terminal import Terminal
+
+AT_ONCE_S = 2.0  #: from the key to the list, on a machine that is shared
 
 
 @pytest.fixture
@@ -28,9 +35,14 @@ def place(tmp_path: Path) -> Path:
     return place
 
 
+def server_env(home: Path) -> dict[str, str]:
+    return {"P8_HOME": str(home), "HOME": str(home.parent), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+
+
 def talk(home: Path, place: Path, work: Callable[[Client], Awaitable[Any]]) -> Any:
-    env = {"P8_HOME": str(home), "HOME": str(home.parent), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    server = StdioServerParameters(command=sys.executable, args=["-m", "p8", "mcp"], env=env, cwd=str(place))
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "p8", "mcp"], env=server_env(home), cwd=str(place)
+    )
 
     async def go() -> Any:
         async with Client(server, read_timeout_seconds=60) as client:
@@ -144,8 +156,99 @@ def test_killed_or_told_to_stop_nothing_recorded_is_lost(home: Path, place: Path
             os.kill(int(children[0]), number)
 
         talk(home, place, work)
+    assert recovered(home) == {"before 9": "abandoned", "before 15": "paused"}
+
+
+@pytest.fixture
+def repl(home: Path, place: Path) -> Iterator[Terminal]:
+    made = Terminal(home, place, rows=40, columns=120)
+    made.wait("›")
+    yield made
+    made.close()
+
+
+def picked_at_once(repl: Terminal, title: str) -> None:
+    """The picker of a REPL that runs already lists a session as soon as it is opened."""
+    repl.send("/resume")
+    repl.pump(0.3)
+    begun = time.monotonic()
+    repl.send("\r")
+    repl.wait(title, AT_ONCE_S)
+    assert time.monotonic() - begun < AT_ONCE_S
+
+
+def test_the_picker_of_a_running_repl_lists_a_clients_session_at_once(home: Path, place: Path, repl: Terminal) -> None:
+    async def work(client: Client) -> None:
+        await use(client, "start_session", title="Kept by a client")
+        await use(client, "record", content="Is it there already?")
+        await asyncio.to_thread(picked_at_once, repl, "Kept by a client")
+
+    talk(home, place, work)
+
+
+SCRIPT = (
+    ("start_session", {"title": "The parser of Claude"}),
+    ("record", {"content": "Why does it fail on zymurgy?"}),
+    ("record", {"content": "It reads too far.", "role": "assistant", "model": "claude"}),
+    ("create_checkpoint", {"name": "found it"}),
+    ("create_handoff", {}),
+)
+
+
+def test_claude_code_starts_records_checkpoints_and_hands_off(
+    home: Path, place: Path, tmp_path: Path, repl: Terminal
+) -> None:
+    program = claude_code()
+    server = {"command": sys.executable, "args": ["-m", "p8", "mcp"], "env": server_env(home)}
+    calls = [f"call mcp__p8__{tool}: {json.dumps(given)}" for tool, given in SCRIPT]
+    calls[3] = f"when told {calls[3]}"  # it is in the middle of its work while the picker is looked at
+    with model_server() as model:
+        words = [
+            program, "-p", "\n".join(calls), "--mcp-config", json.dumps({"mcpServers": {"p8": server}}),
+            "--strict-mcp-config", "--allowedTools", "mcp__p8__*",
+        ]  # fmt: skip
+        env = {
+            "PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "ANTHROPIC_BASE_URL": model.address,
+            "ANTHROPIC_API_KEY": "sk-test-0123456789", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "IS_SANDBOX": "1", "ENABLE_TOOL_SEARCH": "false",
+        }  # fmt: skip
+        log = (tmp_path / "claude.log").open("w+")
+        claude = subprocess.Popen(words, cwd=place, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            app = make_app(home, place)
+            until = time.monotonic() + 90
+            while [row.messages for row in app.store.sessions.page()] != [2]:
+                assert claude.poll() is None, Path(log.name).read_text()
+                assert time.monotonic() < until, Path(log.name).read_text()
+                time.sleep(0.05)
+            picked_at_once(repl, "The parser of Claude")
+            row = next(row for row in app.store.sessions.page() if row.messages)
+            assert (row.title, str(row.status), row.project) == ("The parser of Claude", "active", app.project.id)
+            app.close()
+            model.told.set()
+            assert claude.wait(60) == 0, Path(log.name).read_text()
+        finally:
+            claude.kill()
+            claude.wait()
+            log.close()
+    assert "It was done." in Path(log.name).read_text()
+    results = [
+        block for message in model.asked[-1][1]["messages"] if isinstance(message["content"], list)
+        for block in message["content"] if block["type"] == "tool_result"
+    ]  # fmt: skip
+    assert [bool(block.get("is_error")) for block in results] == [False] * len(SCRIPT)
+    handoff = json.dumps(results[-1]["content"])
+    assert "zymurgy" in handoff
+    repl.send("parser")
+    repl.pump(0.5)
+    repl.send("\r")  # it is put down by now, and the REPL goes on with it
+    repl.wait("It reads too far.")
+    repl.wait("◆ found it")
+    repl.line("/quit", "Saved")
     app = make_app(home, place)
-    app.sessions.custody.recover()
-    found = {row.title: str(row.status) for row in app.store.sessions.page()}
-    assert found == {"before 9": "abandoned", "before 15": "paused"}
+    row = app.store.sessions.get(row.id)
+    assert [e.data["content"] for e in app.store.sessions.entries(row.id, kinds=("message",))][:2] == [
+        "Why does it fail on zymurgy?", "It reads too far.",
+    ]  # fmt: skip
+    assert [one.name for one in app.checkpoints.list(row.id)] == ["found it"]
     app.close()

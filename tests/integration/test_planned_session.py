@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
 from support.repos import Repo, make_repo
-from support.terminal import Terminal
+from support.terminal import Start, Terminal, opening
 
 
 @pytest.fixture
@@ -21,18 +21,15 @@ def repo(tmp_path: Path) -> Repo:
 
 
 @pytest.fixture
-def start(home: Path, repo: Repo) -> Iterator[Callable[..., Terminal]]:
-    running: list[Terminal] = []
+def start(home: Path, repo: Repo) -> Iterator[Start]:
+    with opening(home, repo.root) as start:
 
-    def begin(*args: str, **env: str) -> Terminal:
-        one = Terminal(home, repo.root, *args, **env)
-        one.wait("›")
-        running.append(one)
-        return one
+        def begin(*args: str, **env: str) -> Terminal:
+            one = start(*args, **env)
+            one.wait("›")
+            return one
 
-    yield begin
-    for one in running:
-        one.close()
+        yield begin
 
 
 def prompt(one: Terminal, line: str, wanted: str) -> None:
@@ -68,8 +65,8 @@ def test_planned_worked_checkpointed_handed_off_and_completed(start, home: Path,
     assert newest.model == "other"
     note = next(e.data["content"] for e in store.sessions.entries(newest.id, kinds=("message",), whole=True))
     assert "# Handoff: Date parser" in note
-    assert "src/dates.py (+2 -0)" in note
-    assert "tests/test_dates.py (+2 -0), untracked" in note
+    assert "`src/dates.py` (+2 -0)" in note
+    assert "`tests/test_dates.py` (+2 -0), untracked" in note
     assert "add src/dates.py" in note
     assert "failed (exit 1): 1 failed" in note
     assert "leap years" in note
@@ -87,7 +84,8 @@ def test_planned_worked_checkpointed_handed_off_and_completed(start, home: Path,
     prompt(two, f"!{sys.executable} -m pytest -q -p no:cacheprovider tests", "1 passed")
     prompt(two, "/session complete", "Completed.")
     one.pump(0.2)
-    assert "completion" in two.text
+    assert "At a glance" in two.text
+    assert "done  " in two.text
     two.line("/quit", "Saved")
 
     store = PersistenceManager(home, background=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p8.store.manager import PersistenceManager
+from support.recorded import entries
 from support.terminal import Terminal
 
 
@@ -44,12 +44,9 @@ def test_done_recorded_suggested_and_taken_with_one_key(terminal: Terminal, home
     terminal.end()
     assert "never" not in terminal.text
 
-    store = PersistenceManager(home, background=False)
-    (row,) = store.sessions.page()
-    runs = [e.data for e in store.sessions.entries(row.id, kinds=("execution",))]
+    runs = entries(home, "execution")
     assert [r["command"] for r in runs] == [*(f"echo built part{n}" for n in range(4)), "echo built all", "false"]
     assert [r["metadata"]["action"] for r in runs] == ["build"] * 5 + ["fails"]
-    store.close()
 
 
 def test_what_a_project_brings_along_is_asked_about_first(terminal: Terminal) -> None:

@@ -14,41 +14,20 @@ import pytest
 
 from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
-from support.terminal import Terminal
+from support.recorded import entries, recorded
+from support.terminal import Start, opening
 
 HOSTILE = "\x1b[31mred\x1b]0;owned\x07 \x1b]52;c;cm0=\x07 \u202eevil\u202c nul\0 csi\x9b31m bel\x07 bom\ufeff end"
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def terminals(home: Path, directory: Path) -> Iterator:
-    opened: list[Terminal] = []
-
-    def start(*args: str, **more) -> Terminal:
-        terminal = Terminal(home, directory, *args, **more)
-        opened.append(terminal)
-        return terminal
-
-    yield start
-    for terminal in opened:
-        terminal.close()
+def terminals(home: Path, directory: Path) -> Iterator[Start]:
+    with opening(home, directory) as start:
+        yield start
 
 
 def messages(home: Path) -> list[list[str]]:
-    store = PersistenceManager(home, background=False)
-    try:
-        return [
-            [str(e.data["content"]) for e in store.sessions.entries(row.id, kinds=("message",), whole=True)]
-            for row in store.sessions.page()
-        ]
-    finally:
-        store.close()
+    return [[str(data["content"]) for data in session] for session in recorded(home, "message")]
 
 
 def test_talk_run_and_come_back(terminals, home: Path, directory: Path) -> None:
@@ -301,9 +280,7 @@ def test_a_message_of_50_mb_is_kept_whole_and_never_reaches_the_terminal_raw(
     one.line("/search monster", "monster")
     one.line("/quit", "Saved")
     one.end()
-    stored = PersistenceManager(home, background=False)
-    texts = [e.data["content"] for e in stored.sessions.entries(session.session_id, kinds=("message",), whole=True)]
-    stored.close()
+    texts = [data["content"] for data in entries(home, "message")]
 
     assert "owned\x07" not in one.raw
     assert not re.search("[\0\u202e]", one.raw)

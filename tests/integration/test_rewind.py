@@ -17,14 +17,12 @@ from support.terminal import Terminal
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    git(folder, "init", "-q", "-b", "main")
-    (folder / "parser.py").write_text("one\n")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "first")
-    return folder
+def directory(directory: Path) -> Path:
+    git(directory, "init", "-q", "-b", "main")
+    (directory / "parser.py").write_text("one\n")
+    git(directory, "add", "-A")
+    git(directory, "commit", "-qm", "first")
+    return directory
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from support.serving import Served
 
 #: kills under load; P8_SERVER_KILLS=50 is the full count
 KILLS = int(os.environ.get("P8_SERVER_KILLS", "6"))
+FULL = "P8_SERVER_KILLS" in os.environ
+BACK_S = 2.0  #: away after each kill, held to at the full count; else in the middle, on a machine that is shared
 
 
 @pytest.fixture
@@ -204,7 +206,11 @@ def test_killed_under_load_it_is_back_and_nothing_is_lost_or_told_twice(served: 
     tags = served.get(f"/api/v1/sessions/{session}").json["tags"]
     assert set(titles) <= set(tags)
     assert titles
-    assert sorted(away)[len(away) // 2] < 2.0, away
+    away.sort()
+    print(f"\n{KILLS} kills: away {away[len(away) // 2]:.2f} s in the middle, {away[-1]:.2f} s at most; "
+          f"{len(wrote)} entries and {len(titles)} changes acknowledged, none lost")  # fmt: skip
+    assert away[len(away) // 2] < BACK_S, away
+    assert not FULL or away[-1] < BACK_S, away
 
 
 def test_who_sends_slowly_or_nothing_is_let_go_and_others_are_served(served: Served) -> None:
@@ -225,6 +231,53 @@ def test_who_sends_slowly_or_nothing_is_let_go_and_others_are_served(served: Ser
     assert b" 408 " in dripping.recv(1000)
     for one in (*silent, slow, dripping):
         one.close()
+
+
+def asked_to_sleep(served: Served, home: Path) -> socket.socket:
+    """A connection on which an action was asked for that takes long, and has begun."""
+    (home / "configs" / "actions").mkdir(exist_ok=True)
+    (home / "configs" / "actions" / "long.yaml").write_text("long: {run: sleep 300}\n")
+    one = served.raw()
+    one.sendall(
+        f"POST /api/v1/actions/long/run HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\n"
+        f"authorization: Bearer {served.token}\r\n"
+        "content-type: application/json\r\ncontent-length: 2\r\n\r\n{}".encode()
+    )
+    until = time.monotonic() + 15
+    while not served.get("/api/v1/sessions").json["items"] and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    return one
+
+
+def ended_action(served_home: Path) -> tuple[int, str]:
+    """The exit code of the action that was run, and its session's status."""
+    store = PersistenceManager(served_home, background=False)
+    try:
+        (row,) = store.sessions.page()
+        found = store.sessions.entries(row.id, kinds=("execution",))
+        return (found[0].data["exit_code"], str(row.status)) if found else (0, str(row.status))
+    finally:
+        store.close()
+
+
+def test_an_action_ends_when_nobody_waits_for_it_any_more(served: Served, home: Path) -> None:
+    one = asked_to_sleep(served, home)
+    assert ended_action(home) == (0, "active")
+    one.close()
+    until = time.monotonic() + 15
+    while ended_action(home)[1] == "active" and time.monotonic() < until:
+        time.sleep(0.2)
+    assert ended_action(home) == (-2, "completed")
+
+
+def test_an_action_ends_with_the_server(served: Served, home: Path) -> None:
+    one = asked_to_sleep(served, home)
+    begun = time.monotonic()
+    assert served.stop() == 0
+    assert time.monotonic() - begun < 20
+    assert ended_action(home) == (-2, "completed")
+    one.close()
 
 
 def test_a_head_without_end_is_cut_off(served: Served) -> None:

@@ -20,6 +20,9 @@ from support.serving import Served
 
 #: of all writers; P8_STREAM_EVENTS=20000 is the full count
 EVENTS = int(os.environ.get("P8_STREAM_EVENTS", "4000"))
+FULL = "P8_STREAM_EVENTS" in os.environ
+PAUSE_S = 0.01 if FULL else 0.002  #: of each writer between two events; how late is measured where nothing piles up
+LATE_S = 0.1  #: from the record to the client, p99; held to at the full count, on a machine of one's own
 WRITERS, CLIENTS = 4, 20
 WRITER = """
 import sys, time
@@ -96,7 +99,7 @@ def test_each_client_has_each_event_once_and_in_order(served: Served, home: Path
 
     async def go() -> None:
         async with stream(served, "?after=0.0") as lazy:  # one that never reads
-            running = writers(home, each, 0.002)
+            running = writers(home, each, PAUSE_S)
             await asyncio.wait_for(asyncio.gather(*(c.read(served, each * WRITERS) for c in clients)), 200)
             assert [one.wait(60) for one in running] == [0] * WRITERS
             lazy.transport.abort()
@@ -105,6 +108,14 @@ def test_each_client_has_each_event_once_and_in_order(served: Served, home: Path
     for client in clients:
         assert in_order(client.seen, each)
         assert client.seen == clients[0].seen
+    staying = sorted(late for client in clients[::2] for late in client.late_s)
+    leaving = sorted(late for client in clients[1::2] for late in client.late_s)
+    told = {
+        name: tuple(round(late[int(len(late) * part)] * 1000) for part in (0.5, 0.99, 0.999))
+        for name, late in (("who stay", staying), ("who leave and come back", leaving))
+    }
+    print(f"\nlate by ms, p50 p99 p99.9: {told}")
+    assert not FULL or staying[int(len(staying) * 0.99)] < LATE_S, told
 
 
 def test_a_client_of_one_session_hears_only_of_it(served: Served, home: Path) -> None:

@@ -1,10 +1,8 @@
-"""Two-way synchronisation with a real container that mounts nothing of the project: edits on both sides, cuts."""
+"""Two-way synchronisation with a container of a second engine, which mounts nothing: edits on both sides, cuts."""
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,14 +13,11 @@ import pytest
 from p8.containers.base import EngineDown
 from p8.containers.sync import Sync
 from p8.errors import ContainerError
-from support.engine import client, missing, session_image, until
+from support.engine import Line, Second, until
 
-FILES = int(os.environ.get("P8_SYNC_FILES", "300"))  # 5,000 for the full trial
-EDITS = int(os.environ.get("P8_SYNC_EDITS", "80"))  # 1,000 for the full trial
-ENGINE = "/var/run/docker.sock"
 SCRIPT = """
-import hashlib, json, os, sys
-for line in json.load(sys.stdin) if False else json.loads(sys.argv[1]):
+import json, os, sys
+for line in json.loads(sys.argv[1]):
     verb, path, text = line
     path = "/vol/work/" + path
     if verb == "write":
@@ -32,7 +27,7 @@ for line in json.load(sys.stdin) if False else json.loads(sys.argv[1]):
         os.unlink(path)
 """
 LOOK = """
-import hashlib, json, os
+import json, os
 found = {}
 for place, folders, files in os.walk("/vol/work"):
     folders[:] = [f for f in folders if f != ".p8-sync"]
@@ -43,73 +38,15 @@ print(json.dumps(found))
 """
 
 
-class Line:
-    """A way to the engine that can be cut."""
-
-    def __init__(self, path: Path) -> None:
-        self.address = f"unix://{path}"
-        self.passed, self.limit = 0, 0
-        self._open: list[socket.socket] = []
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(path))
-        self._server.listen(32)
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                one, _ = self._server.accept()
-            except OSError:
-                return
-            other = socket.socket(socket.AF_UNIX)
-            other.connect(ENGINE)
-            self._open += [one, other]
-            for a, b in ((one, other), (other, one)):
-                threading.Thread(target=self._pass, args=(a, b), daemon=True).start()
-
-    def _pass(self, a: socket.socket, b: socket.socket) -> None:
-        try:
-            while data := a.recv(16384):
-                self.passed += len(data)
-                if self.limit and self.passed > self.limit:
-                    self.cut()
-                    return
-                b.sendall(data)
-            b.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def cut(self) -> None:
-        self.limit = 0
-        for one in self._open:
-            for end in (socket.SHUT_RDWR,):
-                try:
-                    one.shutdown(end)
-                except OSError:
-                    pass
-            one.close()
-        self._open = []
-
-    def close(self) -> None:
-        self._server.close()
-        self.cut()
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    if not Path(ENGINE).exists():
-        missing(f"no engine at {ENGINE}")
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
 @pytest.fixture
-def container(image: str) -> Iterator:
+def container(second: Second) -> Iterator:
     """Hardened as P8's own, with a volume to work in."""
     import docker
 
-    engine = client()
+    engine = second.client()
     made = engine.containers.run(
-        image, ["sleep", "600"], detach=True, user="1234:1234", read_only=True, cap_drop=["ALL"], network_mode="none",
+        second.image, ["sleep", "600"], detach=True, user="1234:1234", read_only=True, cap_drop=["ALL"],
+        network_mode="none",
         security_opt=["no-new-privileges:true"], mounts=[docker.types.Mount("/vol", None, type="volume")],
     )  # fmt: skip
     yield made
@@ -118,8 +55,8 @@ def container(image: str) -> Iterator:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    made = Line(tmp_path / "engine.sock")
+def line(tmp_path: Path, second: Second) -> Iterator[Line]:
+    made = Line(tmp_path / "engine.sock", second.address)
     yield made
     made.close()
 
@@ -130,8 +67,8 @@ def sync(line: Line, container, tmp_path: Path) -> Sync:
 
     (tmp_path / "tree").mkdir()
     return Sync(
-        lambda: docker.APIClient(base_url=line.address, version="auto", timeout=30),
-        container.id, "/vol/work", tmp_path / "tree", tmp_path / "state" / "sync.json",
+        lambda: (docker.APIClient(base_url=line.address, version="auto", timeout=30), container.id),
+        "/vol/work", tmp_path / "tree", tmp_path / "state" / "sync.json",
     )  # fmt: skip
 
 
@@ -164,14 +101,14 @@ def look_here(root: Path) -> dict[str, str]:
     return {str(p.relative_to(root)): p.read_text() for p in root.rglob("*") if p.is_file()}
 
 
-def edits(rng: random.Random, side: str) -> list:
+def edits(rng: random.Random, side: str, files: int, count: int) -> list:
     made = []
-    for number in range(EDITS):
-        path = f"d{rng.randrange(12)}/f{rng.randrange(FILES * 2)}.txt"
+    for number in range(count):
+        path = f"d{rng.randrange(12)}/f{rng.randrange(files * 2)}.txt"
         if rng.random() < 0.2:
-            made.append(["delete", f"d{(n := rng.randrange(FILES)) % 12}/f{n}.txt", ""])
+            made.append(["delete", f"d{(n := rng.randrange(files)) % 12}/f{n}.txt", ""])
         else:
-            n = rng.randrange(FILES)
+            n = rng.randrange(files)
             path = f"d{n % 12}/f{n}.txt" if rng.random() < 0.7 else path
             made.append(["write", path, f"{side} {number} {rng.random()}"])
     return made
@@ -187,19 +124,19 @@ def tried(sync: Sync, rounds: int = 6) -> None:
     raise AssertionError("not one")
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.parametrize(("files", "count"), [(5000, 1000)])
 def test_both_sides_are_one_after_edits_on_both_and_two_cuts(
-    sync: Sync, line: Line, container, tmp_path: Path, capsys
+    sync: Sync, line: Line, container, tmp_path: Path, capsys, files: int, count: int
 ) -> None:
     root = tmp_path / "tree"
-    initial = [["write", f"d{n % 12}/f{n}.txt", f"file {n} " * 20] for n in range(FILES)]
+    initial = [["write", f"d{n % 12}/f{n}.txt", f"file {n} " * 20] for n in range(files)]
     edit_here(root, initial)
     (root / ".git").mkdir()
     (root / ".git" / "config").write_text("mine")
     steps: list[float] = []
-    sync._progress = lambda fraction, _text: steps.append(fraction)
+    sync.progress = lambda fraction, _text: steps.append(fraction)
     begun = time.monotonic()
-    line.limit = line.passed + FILES * 400  # cut in the middle of the first time
+    line.limit = line.passed + files * 400  # cut in the middle of the first time
     with pytest.raises(EngineDown):
         sync.cycle()
     assert sync.status.state == "cut"
@@ -208,19 +145,24 @@ def test_both_sides_are_one_after_edits_on_both_and_two_cuts(
     there = look_there(container)
     assert there == {path: text for _, path, text in initial}
     assert steps[-1] == 1.0
-    assert sync.status.line == f"sync: synced, {FILES + 12:,} files"
+    assert sync.status.line == f"sync: synced, {files + 12:,} files"
+    assert sync.status.short == "in sync"
 
     rng = random.Random(7)
-    mine, yours = edits(rng, "here"), edits(rng, "there")
+    mine, yours = edits(rng, "here", files, count), edits(rng, "there", files, count)
+    beside = threading.Thread(target=edit_there, args=(container, yours))
+    beside.start()
     edit_here(root, mine)
-    edit_there(container, yours)
+    beside.join()
     wrote = [look_here(root), look_there(container)]
     base = {path: text for _, path, text in initial}
-    again = Sync(sync._far._connect, container.id, "/vol/work", root, sync._state)  # resumed from its state file
-    line.limit = line.passed + EDITS * 150
+    again = Sync(sync._far._connect, "/vol/work", root, sync._state)  # resumed from its state file
+    line.limit = line.passed + count * 150
+    begun = time.monotonic()
     with pytest.raises(EngineDown):
         again.cycle()
     tried(again)
+    edited = time.monotonic() - begun
 
     here, there = look_here(root), look_there(container)
     assert here.pop(".git/config") == "mine"
@@ -245,7 +187,8 @@ def test_both_sides_are_one_after_edits_on_both_and_two_cuts(
             assert path not in here
     assert not (root / ".p8-sync").exists()
     with capsys.disabled():
-        print(f"\ninitial {FILES} files with a cut {took:.1f} s; {2 * EDITS} edits, {len(both)} conflicts kept")
+        print(f"\n{files:,} files with a cut {took:.1f} s; {2 * count:,} edits with a cut {edited:.1f} s, ", end="")
+        print(f"{len(both)} conflicts, all kept")
 
 
 def test_it_goes_on_by_itself_through_a_cut(sync: Sync, line: Line, container, tmp_path: Path) -> None:

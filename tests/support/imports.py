@@ -17,6 +17,10 @@ DATA = Path(__file__).parents[1] / "data"
 ASKED = "Use a tool to read notes.txt"
 THEN = "And what is a git branch?"
 ANSWER = "The file notes.txt says hello from the loopback; a git branch is a pointer to a commit."
+#: what most tools wrote of it
+TALK = [
+    ("user", ASKED), ("assistant", "I will look."), ("assistant", ANSWER), ("user", THEN), ("assistant", ANSWER),
+]  # fmt: skip
 
 
 def transfer(manager: SessionManager, directory: Path) -> Transfer:

@@ -1,8 +1,9 @@
 """A model on loopback, or on a unix socket, for real agents: Anthropic's messages and OpenAI's responses, streamed.
 
 It does what it is told by the person's last words: `create NAME: TEXT` calls the agent's own tool for that, `run LINE`
-Codex's own for that, `recall` says which of the person's words it was sent, anything else is echoed. `asked` keeps the
-requests.
+Codex's own for that, `recall` says which of the person's words it was sent; each line `call TOOL: {…}` calls one of
+Claude Code's tools, after the other, and `when told call …` waits for `told` first. Anything else is echoed. `asked`
+keeps the requests.
 """
 
 from __future__ import annotations
@@ -10,55 +11,33 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import socket
-import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from support.loopback import LoopbackServer, QuietHandler
+
 CREATE = re.compile(r"create (\S+): (.*)")
 RUN = re.compile(r"run (.*)")
+CALL = re.compile(r"^(when told )?call (\S+): (\{.*\})$", re.MULTILINE)
+TOLD_S = 60
 USAGE = {"input_tokens": 11, "output_tokens": 7}
 
 
-class ModelServer(ThreadingHTTPServer):
-    """The server; `asked` keeps (path, body), `keys` what it was shown."""
-
-    daemon_threads = True
+class ModelServer(LoopbackServer):
+    """The server; `asked` keeps (path, body)."""
 
     def __init__(self, path: Path | None = None) -> None:
-        if path is not None:
-            self.address_family = socket.AF_UNIX
-        super().__init__(("127.0.0.1", 0) if path is None else str(path), Handler)  # type: ignore[arg-type]
-        if path is not None:
-            path.chmod(0o666)
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.keys: list[str] = []
+        super().__init__(Handler, path)
+        self.told = threading.Event()
         self.numbers = itertools.count(1)
 
-    def server_bind(self) -> None:
-        """Bind; the library's own asks for the name of the address."""
-        socketserver.TCPServer.server_bind(self)
-        if self.address_family != socket.AF_UNIX:
-            self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is part of the game."""
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: ModelServer
     protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
     def do_HEAD(self) -> None:
         self._plain({})
@@ -109,16 +88,17 @@ def reply(texts: list[str]) -> str:
 
 def anthropic(server: ModelServer, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     texts: list[str] = []
-    result: Any = None
+    results: list[dict[str, Any]] = []  # of the tools called since the person's last words
     for message in body.get("messages", ()):
         content = message["content"]
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if message["role"] != "user":
             continue
-        result = next((b for b in blocks if b["type"] == "tool_result"), None)
-        texts += [b["text"] for b in blocks if b["type"] == "text" and not b["text"].startswith("<system-reminder>")]
+        said = [b["text"] for b in blocks if b["type"] == "text" and not b["text"].startswith("<system-reminder>")]
+        results = [*([] if said else results), *(b for b in blocks if b["type"] == "tool_result")]
+        texts += said
     tools = {tool.get("name") for tool in body.get("tools", ())}
-    wanted = CREATE.fullmatch(texts[-1].strip()) if texts else None
+    calls = [call for call in wanted_of(texts[-1] if texts else "", body) if call[1] in tools]
     yield {
         "type": "message_start",
         "message": {
@@ -126,24 +106,33 @@ def anthropic(server: ModelServer, body: dict[str, Any]) -> Iterator[dict[str, A
             "model": body.get("model", "m"), "stop_reason": None, "stop_sequence": None, "usage": USAGE,
         },
     }  # fmt: skip
-    if wanted and result is None and "Write" in tools:
-        given = json.dumps({"file_path": f"{cwd_of(body)}/{wanted[1]}", "content": wanted[2]})
+    if len(results) < len(calls):
+        waits, name, given = calls[len(results)]
+        assert not waits or server.told.wait(TOLD_S)
         block: dict[str, Any] = {
             "type": "tool_use",
             "id": f"toolu_{next(server.numbers):04}",
-            "name": "Write",
+            "name": name,
             "input": {},
         }
         delta: dict[str, Any] = {"type": "input_json_delta", "partial_json": given}
     else:
-        said = f"It was {'refused' if result.get('is_error') else 'done'}." if result else reply(texts)
-        block, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": said}
+        words = f"It was {'refused' if results[-1].get('is_error') else 'done'}." if results else reply(texts)
+        block, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": words}
     yield {"type": "content_block_start", "index": 0, "content_block": block}
     yield {"type": "content_block_delta", "index": 0, "delta": delta}
     yield {"type": "content_block_stop", "index": 0}
     reason = "tool_use" if block["type"] == "tool_use" else "end_turn"
     yield {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": USAGE}
     yield {"type": "message_stop"}
+
+
+def wanted_of(text: str, body: dict[str, Any]) -> list[tuple[bool, str, str]]:
+    """What the person's words want called: whether only when told, the tool, its input as JSON."""
+    wanted = CREATE.fullmatch(text.strip())
+    if wanted:
+        return [(False, "Write", json.dumps({"file_path": f"{cwd_of(body)}/{wanted[1]}", "content": wanted[2]}))]
+    return [(bool(waits), name, given) for waits, name, given in CALL.findall(text)]
 
 
 def cwd_of(body: dict[str, Any]) -> str:
@@ -220,11 +209,5 @@ def command_call(body: dict[str, Any], command: str, call: str, **more: str) -> 
 def model_server(path: Path | None = None) -> Iterator[ModelServer]:
     """Run a server while the block lasts, on a unix socket where one is named."""
     server = ModelServer(path)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with server.running():
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

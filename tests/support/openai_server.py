@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from support.loopback import LoopbackServer, QuietHandler
 
 
-class Server(ThreadingHTTPServer):
-    """The server; `mode` says how it behaves, `asked` keeps the requests."""
+class Server(LoopbackServer):
+    """The server; `mode` says how it behaves."""
 
-    daemon_threads = True
     mode = "ok"
     says = "Hello from the loopback."
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[dict] = []
-        self.keys: list[str] = []
+        super().__init__(Handler)
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is part of the game."""
+        return f"{super().address}/v1"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Server
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -89,11 +80,5 @@ class Handler(BaseHTTPRequestHandler):
 def openai_server() -> Iterator[Server]:
     """Run a server while the block lasts."""
     server = Server()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with server.running():
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -98,14 +98,15 @@ def knock(asgi: Any, path: str, headers: dict[str, str | None] | None = None) ->
 
 
 class Served:
-    """`p8 serve` as a process of its own, on a free port."""
+    """`p8 serve` as a process of its own, on a free port; with `fake`, its models echo (see `fake_repl`)."""
 
-    def __init__(self, home: Path, directory: Path, *options: str) -> None:
+    def __init__(self, home: Path, directory: Path, *options: str, fake: bool = False, **more: str) -> None:
         self.home = home
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER", "P8_"))}
         env |= {"P8_HOME": str(home), "HOME": str(home.parent), "DOCKER_HOST": f"unix://{home.parent}/no-engine.sock"}
+        env |= {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3]))} | more
         self.log = (home.parent / "serve.log").open("w+b")
-        command = [sys.executable, "-m", "p8", "serve", "--port", "0", *options]
+        command = [sys.executable, "-m", "support.fake_repl" if fake else "p8", "serve", "--port", "0", *options]
         self.process = subprocess.Popen(command, cwd=directory, env=env, stdout=self.log, stderr=subprocess.STDOUT)
         said = self._wait_for(r"http://127\.0\.0\.1:(\d+)/#(\S+)")
         self.port, self.code = int(said[1]), said[2]

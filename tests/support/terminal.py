@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pexpect
+import ptyprocess
 import pyte
 
 P8 = [sys.executable, "-m", "p8"]
@@ -108,8 +112,33 @@ class Terminal:
         self.process.closed = self.process.ptyproc.closed = True
 
     def close(self) -> None:
-        """Make an end of it."""
-        if self.process.closed:
-            self.process.ptyproc.terminate(force=True)
-        else:
-            self.process.close(force=True)
+        """Make an end of it; a machine that is busy gets the time it needs."""
+        try:
+            if self.process.closed:
+                self.process.ptyproc.terminate(force=True)
+            else:
+                self.process.close(force=True)
+        except (pexpect.ExceptionPexpect, ptyprocess.PtyProcessError):
+            until = time.monotonic() + 15
+            while self.process.ptyproc.isalive():
+                assert time.monotonic() < until, "it lives on after SIGKILL"
+                time.sleep(0.1)
+
+
+Start = Callable[..., Terminal]
+
+
+@contextmanager
+def opening(home: Path, directory: Path, **usual: Any) -> Iterator[Start]:
+    """Open terminals as they are asked for, with words and further options of their own; close all at the end."""
+    opened: list[Terminal] = []
+
+    def start(*args: str, **more: Any) -> Terminal:
+        opened.append(Terminal(home, directory, *args, **usual, **more))
+        return opened[-1]
+
+    try:
+        yield start
+    finally:
+        for terminal in opened:
+            terminal.close()

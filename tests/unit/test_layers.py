@@ -19,7 +19,7 @@ LAYERS = [
     ["p8.config"],
     ["p8.store", "p8.workspace", "p8.containers", "p8.assistants", "p8.formats"],
     ["p8.core"],
-    ["p8.app", "p8.commands"],
+    ["p8.app", "p8.turning", "p8.upkeep", "p8.commands"],
     ["p8.repl", "p8.server"],
     ["p8.cli"],
     ["p8.__main__", "p8.testing"],

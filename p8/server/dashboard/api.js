@@ -7,6 +7,7 @@ export class Problem extends Error {
     super(found.detail || found.title || "something went wrong");
     this.hint = found.hint || "";
     this.status = found.status || 0;
+    this.type = found.type || "";
   }
 }
 
@@ -30,31 +31,41 @@ export const get = (path, values = {}) => {
   return ask("GET", "/api/v1" + path + (query ? "?" + query : ""));
 };
 
+export const post = (path, body = {}) => ask("POST", "/api/v1" + path, body);
+
 export async function login(code) {
   const found = await ask("POST", "/login", { code });
   localStorage.setItem(CSRF, found.csrf);
 }
 
-// Follows the stream for as long as the page lives; goes on from the last cursor after every interruption.
-export function follow(heard, state) {
-  let cursor = "", pause = 250;
+// Follows the stream until it is closed; goes on from the last cursor after every interruption.
+// heard: told each event. on.state: whether it is connected. on.told: every message besides events.
+export function follow(heard, on = {}, query = {}) {
+  let cursor = "", pause = 250, socket = null, over = false;
   const open = () => {
-    const socket = new WebSocket(
-      `ws://${location.host}/api/v1/stream${cursor ? "?after=" + cursor : ""}`,
-      ["p8.stream.v1", "csrf." + (localStorage.getItem(CSRF) || "")],
-    );
-    socket.onopen = () => { pause = 250; state(true); };
+    if (over) return;
+    const given = new URLSearchParams({ ...query, ...(cursor ? { after: cursor } : {}) }).toString();
+    socket = new WebSocket(`ws://${location.host}/api/v1/stream${given ? "?" + given : ""}`,
+      ["p8.stream.v1", "csrf." + (localStorage.getItem(CSRF) || "")]);
+    socket.onopen = () => { pause = 250; on.state?.(true); };
     socket.onmessage = (message) => {
       const told = JSON.parse(message.data);
-      if (told.problem) { cursor = ""; return; }
-      cursor = told.cursor;
-      for (const event of told.events) heard(event);
+      if (told.problem) cursor = "";
+      else if (told.events) {
+        cursor = told.cursor;
+        for (const event of told.events) heard(event);
+      } else on.told?.(told);
     };
     socket.onclose = () => {
-      state(false);
+      if (over) return;
+      on.state?.(false);
       setTimeout(open, pause);
       pause = Math.min(pause * 2, 8000);
     };
   };
   open();
+  return {
+    send: (data) => { if (socket.readyState !== WebSocket.OPEN) return false; socket.send(JSON.stringify(data)); return true; },
+    close: () => { over = true; socket.close(); },
+  };
 }

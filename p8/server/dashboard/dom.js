@@ -3,7 +3,7 @@
 const ALLOWED = new Set([
   "class", "id", "href", "type", "value", "placeholder", "title", "role", "tabindex", "for", "name", "scope", "open",
   "disabled", "autocomplete", "spellcheck", "selected", "viewBox", "preserveAspectRatio", "x", "y", "width", "height",
-  "x1", "x2", "y1", "y2", "text-anchor", "min", "max",
+  "x1", "x2", "y1", "y2", "points", "d", "r", "cx", "cy", "text-anchor", "min", "max", "rows", "maxlength", "required", "datetime",
 ]);
 
 function fill(node, attributes, children) {
@@ -27,6 +27,13 @@ export const show = (text) =>
 export const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 export const svg = (tag, attributes, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+export const count = (number) => Number(number || 0).toLocaleString("en");
+
+export function size(bytes) {
+  if (bytes === undefined || bytes === null) return "–";
+  return bytes >= 1 << 30 ? (bytes / (1 << 30)).toFixed(1) + " GiB" : (bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0) + " MiB";
+}
 
 export function ago(time) {
   const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
@@ -55,17 +62,10 @@ export function table(columns, rows, empty) {
       row.map((cell, n) => el("td", { class: columns[n][1] }, cell)))))));
 }
 
-export function bars(days, names) {
-  const width = 720, height = 180, foot = 18, most = Math.max(1, ...days.map((d) => Math.max(...d.values)));
-  const step = width / Math.max(days.length, 1);
-  return svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": names.join(", ") + " a day" },
-    svg("line", { x1: 0, x2: width, y1: height - foot, y2: height - foot }),
-    days.map((day, n) => [
-      day.values.map((value, k) => svg("rect", {
-        class: k ? "second" : "", x: n * step + step * (0.15 + 0.36 * k), width: Math.max(step * 0.34, 1),
-        y: height - foot - (value / most) * (height - foot - 14), height: (value / most) * (height - foot - 14),
-      }, svg("title", null, `${day.name}: ${value} ${names[k]}`))),
-      days.length < 20 || n % 5 === 0 ? svg("text", { x: n * step + step / 2, y: height - 4, "text-anchor": "middle" }, day.name.slice(5)) : null,
-    ]),
-    svg("text", { x: 2, y: 11 }, most.toLocaleString()));
-}
+// A heading with what stands under it; nothing where there is nothing.
+export const part = (title, ...what) => [el("h2", null, title), ...what];
+
+export const facts = (rows) => el("dl", null, rows.filter(([, value]) => value !== "" && value !== undefined && value !== null && value !== false)
+  .map(([name, value]) => [el("dt", null, name), el("dd", null, value)]));
+
+export const button = (name, act, kind) => el("button", { type: "button", class: kind, onclick: act }, name);

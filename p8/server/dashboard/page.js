@@ -2,7 +2,14 @@
 
 import { el, show } from "./dom.js";
 
-export const here = { heard: () => {}, leave: () => {} };
+// The view that is shown: told each event, told when it is left.
+export const here = { now: { heard: () => {}, leave: () => {}, left: false } };
+
+// Says in the window's title what is looked at; returns it.
+export function title(text) {
+  document.title = `${show(text)} · P8`;
+  return text;
+}
 
 // Text of an entry's field, whatever it is.
 export function plain(value) {
@@ -41,12 +48,16 @@ export function confirmed(title, content, yes, other) {
       other ? el("button", { value: "other", type: "submit" }, other) : "",
       el("button", { value: "no", type: "submit" }, yes ? "Cancel" : "Close"),
     ];
-    const form = el("form", null, el("h1", { id: "dialog-title" }, show(title)), content, el("div", { class: "bar" }, buttons));
+    const form = el("form", { class: "ask" }, el("h1", { id: "dialog-title" }, show(title)), content, el("div", { class: "bar" }, buttons));
     form.addEventListener("submit", (event) => { event.preventDefault(); dialog.close(event.submitter?.value || "no"); });
     dialog.replaceChildren(form);
     dialog.returnValue = "no";
-    dialog.onclose = () => resolve(dialog.returnValue === "yes" ? true : dialog.returnValue === "other" ? "other" : false);
+    const before = document.activeElement;
+    dialog.onclose = () => {
+      if (before?.isConnected) before.focus();
+      resolve(dialog.returnValue === "yes" ? true : dialog.returnValue === "other" ? "other" : false);
+    };
     dialog.showModal();
-    (form.querySelector("input") || form.querySelector("button"))?.focus();
+    (form.querySelector("input, select") || form.querySelector(yes || other ? ".bar button" : "[tabindex], button"))?.focus();
   });
 }

@@ -1,94 +1,55 @@
-// Instances, projects, usage and events.
+// What was used, and what happens.
 
-import { ask, get } from "./api.js";
-import { ago, bars, el, table } from "./dom.js";
-import { confirmed, failed, here, plain, tell } from "./page.js";
+import { get } from "./api.js";
+import { ago, count, el } from "./dom.js";
+import { failed, plain, title } from "./page.js";
+import { bars, lines, rows } from "./plots.js";
 
-const size = (bytes) => bytes === undefined ? "-" : bytes > 1 << 30 ? (bytes / (1 << 30)).toFixed(1) + " GiB" : (bytes / (1 << 20)).toFixed(0) + " MiB";
+const DAY = 864e5;
+const money = (cost) => "$" + cost.toFixed(cost < 1 ? 4 : 2);
 
-export async function instances(root) {
-  const box = el("div", null), mode = el("input", { placeholder: "mode: shell, claude, …", value: "shell", "aria-label": "Mode" });
-  const project = el("input", { placeholder: "project or directory", value: ".", "aria-label": "Project" });
-  const act = (name, method, path, body) => async () => {
-    try { await ask(method, path, body); tell(name, ": done"); await load(); } catch (error) { failed(error); }
-  };
-  const logs = (one) => async () => {
-    try {
-      const found = await get(`/instances/${one.id}/logs`, { tail: 200 });
-      await confirmed(`Log of ${one.id}`, [el("pre", { class: "code list", tabindex: "0" }, found.log.join("\n") || "Nothing yet.")], "");
-    } catch (error) { failed(error); }
-  };
+export async function usage(root, me) {
+  const span = el("select", { "aria-label": "How far back" }, [7, 14, 30, 90].map((days) => el("option", { value: days, selected: days === 14 }, `${days} days`)));
+  const box = el("div", null);
   async function load() {
-    const found = await get("/instances");
-    let used = [];
-    if (found.some((one) => one.status === "running")) used = await get("/resources").catch(() => []);
-    const of = Object.fromEntries(used.map((one) => [one.id, one]));
-    const path = (one) => "/api/v1/instances/" + one.id;
-    const rows = found.map((one) => [one.id, el("span", { class: "chip " + one.status }, one.status), plain(one.health) || "-",
-      of[one.id]?.cpu_percent === undefined ? "-" : of[one.id].cpu_percent.toFixed(1) + " %", size(of[one.id]?.memory_bytes),
-      [el("button", { onclick: logs(one) }, "Log"), " ", one.status === "running"
-        ? [el("button", { onclick: act(one.id, "POST", path(one) + "/restart", {}) }, "Restart"), " ", el("button", { class: "bad", onclick: act(one.id, "DELETE", path(one)) }, "Stop")]
-        : el("button", { onclick: act(one.id, "POST", path(one) + "/restart", {}) }, "Start")]]);
-    if (!box.contains(document.activeElement)) box.replaceChildren(table([["Instance", ""], ["Status", ""], ["Health", ""], ["CPU", "num"], ["Memory", "num"], ["", ""]], rows, "No instances. Start one below, or: ai-session start PROJECT MODE"));
+    const days = Number(span.value), found = await get("/metrics", { days }), sums = found.totals;
+    const of = Object.fromEntries(found.by_day.map((one) => [one.day, one]));
+    const names = Array.from({ length: days }, (_, n) => new Date(Date.now() - (days - 1 - n) * DAY).toISOString().slice(0, 10));
+    const values = (name) => names.map((day) => of[day]?.[name] || 0), short = names.map((day) => day.slice(5));
+    let spent = 0;
+    const cost = values("cost").map((one) => (spent += one));
+    const figure = (name, value) => el("div", { class: "card" }, el("b", null, value), el("span", { class: "dim" }, name));
+    const tokens = (one) => one.tokens_in + one.tokens_out;
+    box.replaceChildren(
+      el("div", { class: "figures" }, figure("sessions", count(sums.sessions)), figure("messages", count(sums.messages)), figure("commands run", count(sums.executions)),
+        figure("tokens in", count(sums.tokens_in)), figure("tokens out", count(sums.tokens_out)), figure("cost", money(sums.cost))),
+      el("p", { class: "dim" }, "Sessions: ", Object.entries(found.status).map(([name, many]) => [el("span", { class: "chip " + name }, `${count(many)} ${name}`), " "])),
+      el("div", { class: "card" }, bars("A day's messages and commands, by the day a session was last worked in", short, [["messages", values("messages")], ["commands", values("executions")]])),
+      el("div", { class: "card" }, bars("Tokens a day", short, [["in", values("tokens_in")], ["out", values("tokens_out")]])),
+      spent ? el("div", { class: "card" }, lines("Cost so far, in cents", short, [["cents", cost.map((one) => one * 100)]])) : "",
+      el("div", { class: "halves" },
+        el("div", { class: "card" }, rows("Tokens by model", found.by_model.filter(tokens).slice(0, 10).map((one) => [one.model || "unknown", tokens(one)]))),
+        el("div", { class: "card" }, rows("Messages by project", found.by_project.filter((one) => one.messages).slice(0, 10).map((one) => [one.project, one.messages])))));
   }
-  root.append(el("h1", null, "Instances"), box, el("h2", null, "Start one"), el("div", { class: "bar" }, project, mode,
-    el("button", { class: "go", onclick: () => act("start", "POST", "/api/v1/instances", { project: project.value, mode: mode.value })() }, "Start")));
+  span.addEventListener("change", () => load().catch(failed));
+  root.append(el("div", { class: "bar" }, el("h1", null, title("Usage")), span), box);
   await load();
-  const timer = setInterval(() => { if (!document.hidden) load().catch(() => {}); }, 3000);
-  here.leave = () => clearInterval(timer);
 }
 
-export async function projects(root, offers) {
-  root.append(el("h1", null, "Projects"));
-  if (offers.includes("GET /api/v1/projects")) {
-    const found = await get("/projects");
-    const name = (one) => el("a", { class: "move", href: "#/sessions?q=" + encodeURIComponent(one.name || one.id) }, one.pinned ? "★ " : "", one.name || one.id);
-    root.append(table([["Project", ""], ["Id", "mono"], ["Directory", "mono"]], found.map((one) => [name(one), one.id, plain(one.root || one.workspace)]), "No projects yet."));
-    return;
-  }
-  const found = new Map();
-  for (const one of (await get("/sessions", { limit: 500 })).items) {
-    const key = one.project || one.project_name, sum = found.get(key) || { name: one.project_name || key, sessions: 0, messages: 0, last: one.last, directory: one.directory };
-    sum.sessions += 1; sum.messages += one.messages;
-    if (one.last > sum.last) sum.last = one.last;
-    found.set(key, sum);
-  }
-  const rows = [...found.values()].sort((a, b) => (a.last < b.last ? 1 : -1)).map((one) => [el("a", { class: "move", href: "#/sessions?q=" + encodeURIComponent(one.name) }, one.name), one.sessions, one.messages, ago(one.last), one.directory]);
-  root.append(table([["Project", ""], ["Sessions", "num"], ["Messages", "num"], ["Last", "num"], ["Directory", "mono"]], rows, "No projects yet."));
-}
-
-export async function usage(root, offers) {
-  const found = (await get("/sessions", { limit: 500 })).items;
-  const days = new Map();
-  for (let n = 13; n >= 0; n--) days.set(new Date(Date.now() - n * 864e5).toISOString().slice(0, 10), { messages: 0, commands: 0, tokens_in: 0, tokens_out: 0 });
-  const sum = { sessions: found.length, messages: 0, tokens_in: 0, tokens_out: 0, cost: 0 };
-  for (const one of found) {
-    sum.messages += one.messages; sum.tokens_in += one.tokens_in; sum.tokens_out += one.tokens_out; sum.cost += one.cost;
-    const day = days.get(one.last.slice(0, 10));
-    if (day) for (const name of ["messages", "tokens_in", "tokens_out"]) day[name] += one[name];
-    if (day) day.commands += one.commands + one.executions;
-  }
-  const plot = (a, b) => bars([...days].map(([name, one]) => ({ name, values: [one[a], one[b]] })), [a.replace("_", " "), b.replace("_", " ")]);
-  const figure = (name, value) => el("div", { class: "card" }, el("b", null, value), el("span", { class: "dim" }, name));
-  root.append(el("h1", null, "Usage"), el("div", { class: "figures" }, figure("sessions, the newest", sum.sessions), figure("messages", sum.messages.toLocaleString()),
-    figure("tokens in", sum.tokens_in.toLocaleString()), figure("tokens out", sum.tokens_out.toLocaleString()), figure("cost", "$" + sum.cost.toFixed(2))),
-    el("h2", null, "Messages and commands, by the day of the session's last activity"), el("div", { class: "card" }, plot("messages", "commands")),
-    el("h2", null, "Tokens in and out"), el("div", { class: "card" }, plot("tokens_in", "tokens_out")));
-  if (!offers.includes("GET /api/v1/metrics")) return;
-  const metrics = await get("/metrics").catch(() => null);
-  if (metrics) root.append(el("h2", null, "Metrics"), el("pre", { class: "code", tabindex: "0" }, JSON.stringify(metrics, null, 2)));
-}
-
-export async function events(root) {
+export async function events(root, me) {
   const list = el("ul", { class: "rows", "aria-label": "Events", "aria-live": "off" });
   const kind = el("select", { "aria-label": "Kind" }, ["all", "session", "message", "command", "execution", "checkpoint", "part", "event"].map((name) => el("option", { value: name }, name)));
-  const line = (event) => el("li", { hidden: kind.value !== "all" && kind.value !== event.kind, "data-kind": event.kind }, el("a", { class: "row move", href: event.stream.startsWith("~") ? "#/events" : "#/session/" + event.stream },
-    el("span", { class: "title" }, el("span", { class: "chip" }, event.kind), plain(event.data.what || event.data.role), " ", plain(event.data.content || event.data.command || event.data.text || event.data.name).slice(0, 200)),
-    el("span", { class: "when" }, ago(event.time)), el("span", { class: "what mono" }, event.stream, " ", event.seq)));
-  const add = (event) => { const node = line(event); node.hidden = kind.value !== "all" && kind.value !== event.kind; list.prepend(node); while (list.children.length > 500) list.lastChild.remove(); };
-  kind.addEventListener("change", () => { for (const node of list.children) node.hidden = kind.value !== "all" && node.dataset.kind !== kind.value; });
-  root.append(el("h1", null, "Events"), el("div", { class: "bar" }, kind, el("span", { class: "dim" }, "as they happen, from all processes")), list);
-  const newest = (await get("/sessions", { limit: 1 })).items[0];
-  if (newest) for (const event of (await get("/events", { session: newest.id, limit: 100 })).items) add(event);
-  here.heard = add;
+  const out = (one) => kind.value !== "all" && kind.value !== one;
+  const line = (event) => {
+    const values = event.data.set && typeof event.data.set === "object" ? Object.entries(event.data.set).map(([name, value]) => `${name}: ${plain(value)}`).join(", ") : "";
+    const where = event.data.about || event.stream, open = where && !where.startsWith("~") ? "#/session/" + where + (where === event.stream ? "?at=" + event.seq : "") : "#/events";
+    return el("li", { hidden: out(event.kind), "data-kind": event.kind }, el("a", { class: "row move", href: open },
+      el("span", { class: "title" }, el("span", { class: "chip" }, event.kind), plain(event.data.what || event.data.role), " ", plain(event.data.content || event.data.command || event.data.text || event.data.name || values).slice(0, 200)),
+      el("time", { class: "when", datetime: event.time }, ago(event.time)), el("span", { class: "what mono" }, event.stream, " ", event.seq)));
+  };
+  const add = (event) => { list.prepend(line(event)); while (list.children.length > 500) list.lastChild.remove(); };
+  kind.addEventListener("change", () => { for (const node of list.children) node.hidden = out(node.dataset.kind); });
+  root.append(el("h1", null, title("Events")), el("div", { class: "bar" }, kind, el("span", { class: "dim" }, "as they happen, from all processes")), list);
+  for (const event of (await get("/events", { newest: true, limit: 100 })).items) add(event);
+  me.heard = add;
 }

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from p8.assistants.acp import HANDOVER_CHARACTERS, AcpAgent, Launch, chunk_of, outcome, prompt, scope
+from p8.assistants.acp import AcpAgent, Launch
 from p8.assistants.base import Asks, Assistant, Cancel, Chunk, ChunkKind, Decision
+from p8.assistants.protocol import HANDOVER_CHARACTERS, chunk_of, outcome, prompt, scope
 from p8.errors import AssistantError
 
 pytest.importorskip("acp")
@@ -24,17 +25,10 @@ Made = Callable[..., AcpAgent]
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def made(tmp_path: Path, work: Path) -> Iterator[Made]:
+def made(tmp_path: Path, directory: Path) -> Iterator[Made]:
     agents: list[AcpAgent] = []
 
-    def make(*flags: str, argv: tuple[str, ...] = (), cwd: Path = work, **options: Any) -> AcpAgent:
+    def make(*flags: str, argv: tuple[str, ...] = (), cwd: Path = directory, **options: Any) -> AcpAgent:
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SUPPORT), "AGENT_STATE": str(tmp_path / "state")}
         words = argv or (sys.executable, "-m", "support.acp_agent", *flags)
         launch = Launch(words, env, str(cwd), secrets=("sk-secret-value",))
@@ -103,21 +97,23 @@ def test_thoughts_and_plans_come_as_such(made: Made) -> None:
     assert {p["id"] for p in plans} == {"plan"}
 
 
-def test_an_edit_that_is_allowed_happens_and_one_that_is_not_does_not(made: Made, work: Path, tmp_path: Path) -> None:
+def test_an_edit_that_is_allowed_happens_and_one_that_is_not_does_not(
+    made: Made, directory: Path, tmp_path: Path
+) -> None:
     agent = made()
     chunks = answer(agent, "edit a.txt new")
     (question,) = [c.data for c in chunks if c.kind is ChunkKind.PERMISSION]
     tools = [c.data for c in chunks if c.kind is ChunkKind.TOOL]
     refused = answer(agent, "edit b.txt new", decision=Decision.NO)
 
-    assert (work / "a.txt").read_text() == "new"
+    assert (directory / "a.txt").read_text() == "new"
     assert question["title"] == "Edit a.txt"
     assert question["scope"] == "edit"
     assert question["choices"] == ["once", "always", "no", "never"]
     assert question["content"][0]["new"] == "new"
     assert [t.get("status") for t in tools] == ["pending", None, "completed"]
     assert len({t["id"] for t in tools}) == 1
-    assert not (work / "b.txt").exists()
+    assert not (directory / "b.txt").exists()
     assert said(refused).endswith("not done")
     assert log(tmp_path, "answer") == ["answer the-allow_once", "answer the-reject_once"]
 
@@ -185,10 +181,10 @@ def test_a_session_that_is_lost_is_handed_over_and_told(made: Made, tmp_path: Pa
     assert handed.endswith("say more")
 
 
-def test_another_directory_is_another_session(made: Made, tmp_path: Path, work: Path) -> None:
+def test_another_directory_is_another_session(made: Made, tmp_path: Path, directory: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    here = work
+    here = directory
     agent = made()
     launches = agent._launch()
     agent._launch = lambda: Launch(launches.argv, launches.env, str(here))
@@ -216,7 +212,9 @@ def test_cancelling_stops_it_and_the_session_goes_on(made: Made, tmp_path: Path)
     assert len(log(tmp_path, "start")) == 1
 
 
-def test_leaving_it_while_it_asks_answers_the_question_with_cancelled(made: Made, tmp_path: Path, work: Path) -> None:
+def test_leaving_it_while_it_asks_answers_the_question_with_cancelled(
+    made: Made, tmp_path: Path, directory: Path
+) -> None:
     agent = made()
     for chunk in agent.stream([user("edit a.txt x")], Cancel()):
         if chunk.kind is ChunkKind.PERMISSION:
@@ -226,7 +224,7 @@ def test_leaving_it_while_it_asks_answers_the_question_with_cancelled(made: Made
     while not log(tmp_path, "answer") and time.monotonic() < until:
         time.sleep(0.05)
     assert log(tmp_path, "answer") == ["answer cancelled"]
-    assert not (work / "a.txt").exists()
+    assert not (directory / "a.txt").exists()
     assert said(answer(agent, "say on")) == "on "
 
 

@@ -12,24 +12,9 @@ from p8.commands.registry import Confirm, RunLines
 from p8.core.sessions import SessionManager
 from p8.errors import ConfigError, NotFound, P8Error, UsageError
 from p8.store.manager import PersistenceManager
-from p8.testing import make_app
+from support.door import run
 
 THEIRS = "greet:\n  help: Greets.\n  run: echo hello {who}\n  parameters: {who: {default: world}}\n"
-
-
-def run(app, line: str, door: str = "repl"):
-    found, given = app.registry.find(app.registry.split(line), door)
-    args = found.parse(given, "/")
-    args.door = door
-    return found.run(app, args)
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path):
-    (tmp_path / "here").mkdir()
-    app = make_app(home, tmp_path / "here")
-    yield app
-    app.close()
 
 
 @pytest.fixture

@@ -13,14 +13,8 @@ import pytest
 from p8.commands.help import usage
 from p8.errors import UsageError
 from p8.testing import make_app
+from support.door import run
 from support.repos import Repo
-
-
-def run(app, line: str, door: str = "repl"):
-    found, given = app.registry.find(app.registry.split(line), door)
-    args = found.parse(given, "/")
-    args.door = door
-    return found.run(app, args)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from p8.commands.registry import Card, Confirm, Result, Table, Text
 from p8.core.archive import read_archive
 from p8.errors import FormatError, NotFound, UsageError
 from p8.testing import make_app
+from support.door import run
 
 SECRET = "ghp_" + "a1B2" * 9
 
@@ -25,11 +26,6 @@ def app(tmp_path: Path) -> Iterator[App]:
     app.sessions.record_message({"role": "user", "content": f"Fix the parser with {SECRET}"})
     yield app
     app.close()
-
-
-def run(app: App, line: str, door: str = "cli") -> Result:
-    found, given = app.registry.find(app.registry.split(line), door)
-    return found.run(app, found.parse(given))
 
 
 def said(result: Result) -> str:

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from p8.errors import UsageError
-from p8.testing import make_app
-
-
-def run(app, line: str):
-    words = app.registry.split(line)
-    found, given = app.registry.find(words, "repl")
-    args = found.parse(given, "/")
-    args.door = "repl"
-    return found.run(app, args)
+from support.door import run
 
 
 def say(app, *texts: str) -> None:
     for text in texts:
         app.sessions.record_message({"role": "user", "content": text})
         app.sessions.record_message({"role": "assistant", "content": f"re {text}", "tokens_out": 3, "duration_s": 1.5})
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path):
-    app = make_app(home, tmp_path)
-    yield app
-    app.close()
 
 
 def test_two_forks_show_what_only_one_of_them_holds(app) -> None:

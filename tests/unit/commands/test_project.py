@@ -11,21 +11,7 @@ import pytest
 from p8.commands.registry import Confirm, Switched
 from p8.errors import Conflict, NotFound, UsageError
 from p8.testing import make_app
-
-
-def run(app, line: str, door: str = "repl"):
-    found, given = app.registry.find(app.registry.split(line), door)
-    args = found.parse(given, "/")
-    args.door = door
-    return found.run(app, args)
-
-
-@pytest.fixture
-def app(home: Path, tmp_path: Path):
-    (tmp_path / "here").mkdir()
-    app = make_app(home, tmp_path / "here")
-    yield app
-    app.close()
+from support.door import run
 
 
 def test_a_project_from_its_making_to_the_trash_and_back(app) -> None:
@@ -48,6 +34,26 @@ def test_a_project_from_its_making_to_the_trash_and_back(app) -> None:
     assert [r["name"] for r in run(app, "project list --trash").data] == ["my-api"]
     run(app, "project restore my-api")
     assert Path(run(app, "project show my-api").data["workspace"], "repo").is_dir()
+
+
+def test_a_project_in_the_trash_is_removed_for_good_when_that_is_agreed_to(app) -> None:
+    made = run(app, "project create scratch --workspace").data
+    with pytest.raises(NotFound):
+        run(app, "project purge scratch")  # it is not in the trash
+    with pytest.raises(UsageError):
+        run(app, "project purge")
+    run(app, "project delete scratch --yes")
+    assert "nothing goes" in run(app, "project purge --expired").views[0].text
+    (planned,) = run(app, "project purge scratch --dry-run").data["projects"]
+    assert planned["project_id"] == made["project_id"]
+    assert (app.removal.trash / planned["folder"]).is_dir()
+    asked = run(app, "project purge scratch").effect
+    assert isinstance(asked, Confirm)
+    done = run(app, asked.command)
+    assert done.data["purged"] == [made["project_id"]]
+    assert "Removed for good: scratch (" in done.views[0].text
+    assert not (app.removal.trash / planned["folder"]).exists()
+    assert run(app, "project list --trash").data == []
 
 
 def test_this_directory_becomes_a_project_and_takes_its_sessions_along(app) -> None:
@@ -90,7 +96,7 @@ def test_switched_on_it_warns_in_the_repl(home: Path, tmp_path: Path) -> None:
     app = make_app(home, tmp_path, project_cleanup=True)
     project = app.portfolio.create("old").project.id
     app.store.projects.update(project, lambda row: {**row, "last": row["last"] - 29 * 86_400_000_000})
-    app.look_after_projects()
+    app.upkeep.projects()
     assert [n.text for n in app.store.notices() if "about to go" in n.text]
     assert run(app, "project cleanup").data == []
     app.close()

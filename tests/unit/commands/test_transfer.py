@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from p8.errors import FormatError, UsageError
 from p8.testing import make_app
-
-
-def run(app, *words: str):
-    found, given = app.registry.find(words, "cli")
-    args: Namespace = found.parse(given, "p8 ")
-    args.door = "cli"
-    return found.run(app, args)
+from support.door import run
 
 
 def test_an_archive_comes_back_whole_and_only_once(tmp_path: Path) -> None:
@@ -24,12 +17,12 @@ def test_an_archive_comes_back_whole_and_only_once(tmp_path: Path) -> None:
     one.sessions.record_message({"role": "user", "content": "carried away"})
     one.sessions.end_session()
     file = tmp_path / "everything.zip"
-    run(one, "export", "--all", "--format", "p8", "-o", str(file))
-    dry = run(two, "import", str(file), "--dry-run")
+    run(one, f"export --all --format p8 -o {file}", "cli")
+    dry = run(two, f"import {file} --dry-run", "cli")
     assert dry.data[0]["sessions"] == [name]
     assert two.store.sessions.page() == []
-    assert run(two, "import", str(file)).data[0]["added"] == [name]
-    assert run(two, "import", str(file)).data[0]["known"] == [name]
+    assert run(two, f"import {file}", "cli").data[0]["added"] == [name]
+    assert run(two, f"import {file}", "cli").data[0]["known"] == [name]
     assert [e.text for e in two.store.sessions.entries(name, kinds=("message",))] == ["carried away"]
     assert [r.id for r in two.store.sessions.page()] == [name]
     one.close()
@@ -43,8 +36,8 @@ def test_what_is_no_archive_of_ours_is_refused_in_one_line(tmp_path: Path) -> No
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as file:
         file.writestr("../../etc/passwd", "x")
     with pytest.raises(FormatError) as error:
-        run(app, "import", str(tmp_path / "bad.zip"))
+        run(app, f"import {tmp_path / 'bad.zip'}", "cli")
     assert "\n" not in error.value.message
     with pytest.raises(UsageError):
-        run(app, "import", str(tmp_path / "bad.zip"), str(tmp_path))
+        run(app, f"import {tmp_path / 'bad.zip'} {tmp_path}", "cli")
     app.close()

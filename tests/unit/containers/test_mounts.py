@@ -13,7 +13,10 @@ from p8.errors import ContainerError
 
 @pytest.fixture
 def world(tmp_path: Path) -> dict[str, Path]:
-    made = {name: tmp_path / name for name in ("user", "user/work", "user/.p8", "user/.p8/states/x", "run")}
+    made = {
+        name: tmp_path / name
+        for name in ("user", "user/work", "user/.p8", "user/.p8/states/x", "user/.p8/workspaces/x/repo", "run")
+    }
     for path in made.values():
         path.mkdir(parents=True, exist_ok=True)
     listening = socket.socket(socket.AF_UNIX)
@@ -27,7 +30,7 @@ def check(world: dict[str, Path], source: Path) -> None:
     check_mounts([Mount(source, "/x")], world["user/.p8"], world["user"], [world["run"] / "d.sock"])
 
 
-@pytest.mark.parametrize("name", ["user/work", "user/.p8/states/x"])
+@pytest.mark.parametrize("name", ["user/work", "user/.p8/states/x", "user/.p8/workspaces/x/repo"])
 def test_a_project_and_a_state_folder_are_mounted(world: dict[str, Path], name: str) -> None:
     check(world, world[name])
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from p8.app import App
-from p8.commands.registry import Confirm, Result
+from p8.commands.registry import Confirm
 from p8.core.backup import Backups
 from p8.core.blueprint import Places
 from p8.core.roster import InstanceStatus
 from p8.core.statefolder import state_hash
 from p8.errors import Conflict, FormatError, NotFound, P8Error
 from p8.testing import FakeRuntime, make_app
+from support.door import run
 
 NAME = "here-shell"
 
@@ -44,11 +45,6 @@ def other(tmp_path: Path) -> Iterator[App]:
     app.store.start()
     yield app
     app.close()
-
-
-def run(app: App, line: str) -> Result:
-    found, given = app.registry.find(app.registry.split(line), "cli")
-    return found.run(app, found.parse(given))
 
 
 def fill(app: App, name: str) -> str:

@@ -45,9 +45,9 @@ def test_it_names_goal_files_commits_decisions_and_open_ends(working: SessionMan
     assert "## Goal\n\nWrite a parser for dates in src/dates.py" in text
     assert "add src/dates.py" in text
     assert repo.git("rev-parse", "HEAD")[:10] in text
-    assert "branch main" in text
-    assert "- src/dates.py (+7 -0)" in text
-    assert "- tests/test_dates.py (+1 -0), untracked" in text
+    assert "branch `main`" in text
+    assert "- `src/dates.py` (+7 -0)" in text
+    assert "- `tests/test_dates.py` (+1 -0), untracked" in text
     assert "We'll use a hand-written one. [entry 3]" in text
     ends = text.split("## Open ends")[1].split("##")[0]
     assert "`pytest -q` failed (exit 1): 1 failed" in ends

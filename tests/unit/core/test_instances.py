@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from p8.containers import base
-from p8.containers.base import ContainerSpec, EngineDown, State
+from p8.containers.base import EngineDown, State
 from p8.core.instances import InstanceManager
 from p8.core.roster import InstanceStatus
-from p8.core.session_container import sweep
 from p8.core.supervisor import DaemonLock, Supervisor, daemon_pid
 from p8.errors import Conflict, ContainerError, InvalidTransition, NotFound, UsageError
 from p8.store.leases import this_process
@@ -240,6 +239,33 @@ def test_leftovers_are_removed_and_other_peoples_containers_are_not(
         instances.roster.get("gone-shell")
 
 
+def test_an_engine_that_shuts_down_is_given_no_work(
+    instances: InstanceManager, project: Path, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = started(instances, project)
+    runtime.containers[one.container] = runtime.containers[one.container]._replace(state=State.EXITED)
+
+    def refuses() -> None:  # as it takes no new connections, though it still answers on old ones
+        raise EngineDown("shutting down", "")
+
+    monkeypatch.setattr(runtime, "engine", refuses)
+    with pytest.raises(EngineDown):
+        instances.recover(one.id, State.EXITED)
+
+    assert runtime.acts == []
+    assert instances.roster.get(one.id).meta.get("restarts", 0) == 0
+
+
+def test_without_a_network_there_is_no_port(
+    instances: InstanceManager, project: Path, runtime: FakeRuntime, home: Path, store: PersistenceManager
+) -> None:
+    (home / "configs" / "project-a-shell.yml").write_text("networking: {network: none}\n")
+
+    assert started(instances, project).port == 0
+    assert runtime.specs[0].ports == ()
+    assert store.ports.all() == {}
+
+
 def test_an_instance_whose_container_vanished_is_in_error(
     instances: InstanceManager, project: Path, runtime: FakeRuntime
 ) -> None:
@@ -251,17 +277,6 @@ def test_an_instance_whose_container_vanished_is_in_error(
     assert found.status is InstanceStatus.ERROR
     assert found.meta["error"] == "its container is gone"
     assert started(instances, project).status is InstanceStatus.RUNNING
-
-
-def test_session_containers_of_dead_processes_are_removed(runtime: FakeRuntime) -> None:
-    me = this_process().to_dict()
-    owners = {"mine": me, "dead": {**me, "started": "1"}, "elsewhere": {**me, "host": "another"}, "odd": None}
-    for name, owner in owners.items():
-        said = json.dumps(owner) if owner else "?"
-        runtime.start(ContainerSpec(name, "p8-session:base", {base.SESSION: name, base.OWNER: said}, "1:1"))
-
-    assert sweep(runtime) == 1
-    assert {one.name for one in runtime.containers.values()} == {"mine", "elsewhere", "odd"}
 
 
 def test_what_is_left_over_can_be_kept(

@@ -15,13 +15,6 @@ WORD = "zymurgical-plans"
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def app(home: Path, directory: Path):
     app = make_app(home, directory)
     yield app

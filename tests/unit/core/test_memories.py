@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p8.core.memories import Memories, Memory, parse, render
+from p8.core.memories import Memories
 from p8.core.recall import Index, words_of
+from p8.core.shelf import Memory, parse, render
 from p8.errors import Conflict, NotFound, StoreError, UsageError
 from p8.testing import fixed_clock
 

@@ -10,7 +10,7 @@ from p8.core.plan import Scope, allocate
 from p8.core.sessions import SessionManager
 from p8.formats.reports import Coverage, Outcomes
 from p8.model import Entry
-from p8.store.figures import Figures
+from p8.store.figures import DAY_US, Figures
 from p8.store.manager import PersistenceManager
 from p8.workspace.since import FileChange
 from support.repos import make_repo
@@ -70,6 +70,7 @@ def test_burndown_by_hand() -> None:
 
     assert found.left == (1000, 800, 500)
     assert found.ideal == (1000, 800, 600)
+    assert metrics.burndown(allocate(Scope(100)), [200, 300], None).ideal == ()
 
 
 def test_efficiency_by_hand() -> None:
@@ -170,13 +171,16 @@ def test_sums_over_sessions(home: Path) -> None:
         clock.now += 86_400_000_000
     figures = Figures(manager.store.read)
 
-    assert figures.totals()["tokens_in"] == 60
-    assert figures.totals("a-12345678")["cost"] == 0.5
-    assert figures.totals("none-12345678")["sessions"] == 0
-    assert figures.overview()[1] == {"completed": 3}
-    assert [(name, sums["tokens_in"]) for name, sums in figures.by_model()] == [("m1", 40), ("m2", 20)]
-    assert [name for name, _ in figures.by_project()] == ["a", "b"]
-    days = figures.by_day(clock.now - 10 * 86_400_000_000)
-    assert [sums["messages"] for _, sums in days] == [1, 1, 1]
-    assert [name for name, _ in days] == sorted(name for name, _ in days)
+    found = figures.sums(clock.now - 10 * DAY_US)
+
+    assert (found.totals["tokens_in"], found.totals["sessions"]) == (60, 3)
+    assert figures.sums(0, "a-12345678").totals["cost"] == 0.5
+    assert figures.sums(0, "none-12345678").totals["sessions"] == 0
+    assert {name: sums["sessions"] for name, sums in found.by_status.items()} == {"completed": 3}
+    assert {name: sums["tokens_in"] for name, sums in found.by_model.items()} == {"m1": 40, "m2": 20}
+    assert {name: sums["tokens_in"] for name, sums in found.by_project.items()} == {"a": 40, "b": 20}
+    assert found.used_us["a"] > found.used_us["b"]
+    newest = clock.now // DAY_US - 1
+    assert {day: sums["messages"] for day, sums in found.by_day.items()} == {newest - 2: 1, newest - 1: 1, newest: 1}
+    assert list(figures.sums(newest * DAY_US).by_day) == [newest]
     manager.store.close()

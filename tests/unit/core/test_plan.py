@@ -119,9 +119,13 @@ def test_forecast_by_hand() -> None:
     assert ahead.turns_until(250) == 1  # 250, then 350
     assert ahead.turns_until(600) == 2
     assert ahead.turns_until(0) == 0
-    assert forecast([400, 300, 200]).trend == "falling"
+    falling = forecast([400, 300, 200])  # mean 300, slope -100: 300, 200, then 150 each
+    assert falling.trend == "falling"
+    assert falling.turns_until(1000) == 5
     assert forecast([100] * 30) == (100, 0, "steady")
     assert forecast([100] * 30).turns_until(1000) == 10
+    assert forecast([76, 144, 68]).trend == "steady"  # mean 96, slope -4: too little to go by
+    assert forecast([76, 144, 68]).turns_until(960) == 10
     assert forecast([]).turns_until(1000) is None
     assert forecast([0, 0, 0]).turns_until(1000) is None
 

@@ -79,6 +79,17 @@ def test_being_well_for_a_while_clears_the_account() -> None:
         policy.judge(verdict(True), RULES, start + 62)
 
 
+def test_once_it_has_answered_that_time_is_over() -> None:
+    policy = Policy()
+    policy.judge(verdict(False, State.EXITED), RULES, 0)
+    policy.tried("i", RULES, 0)
+    policy.judge(verdict(True), RULES, 1.0)
+
+    found = [said(policy.judge(verdict(False), RULES, 1.0 + 0.1 * n)) for n in range(1, 5)]
+    assert found == [[], [], ["UNHEALTHY"], []]  # and restarted when its pause is over
+    assert said(policy.judge(verdict(False), RULES, 10.0)) == ["Recover"]
+
+
 def test_what_could_not_be_tried_does_not_count() -> None:
     policy = Policy()
     for now in range(20):

@@ -36,7 +36,10 @@ def work_in(manager: SessionManager, project: str, *said: str) -> str:
     return session.session_id
 
 
-@given(st.text(max_size=40) | st.from_regex(PREFIX.pattern, fullmatch=True) | st.from_regex(r"[a-z0-9-]{0,36}", fullmatch=True))
+LETTERS = st.from_regex(r"[a-z0-9-]{0,36}", fullmatch=True)
+
+
+@given(st.text(max_size=40) | st.from_regex(PREFIX.pattern, fullmatch=True) | LETTERS)
 def test_a_prefix_is_taken_if_and_only_if_it_fits_the_rule(text: str) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     good = 1 <= len(text) <= 32 and text[0] in letters and set(text) <= set(letters + "0123456789-")

@@ -87,6 +87,21 @@ def test_a_second_opener_is_told_who_holds_it(manager: SessionManager, home: Pat
     second.close()
 
 
+def test_a_session_that_was_taken_and_put_down_again_is_not_written_to(manager: SessionManager, home: Path) -> None:
+    session = manager.start_session("demo")
+    manager.record_message({"role": "user", "content": "a"})
+    second = other(home)
+    second.resume_session(session.session_id, take_over=True)
+    second.record_message({"role": "user", "content": "b"})
+    second.close()
+
+    assert not manager.custody.still_mine(session.session_id)
+    assert manager.current is None
+    again = manager.resume_session(session.session_id)
+    assert [m["content"] for m in again.conversation_history] == ["a", "b"]
+    assert manager.custody.still_mine(session.session_id)
+
+
 def test_a_session_whose_process_died_is_abandoned_and_resumable(home: Path) -> None:
     import subprocess
     import sys

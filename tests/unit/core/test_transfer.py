@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from p8.formats.foreign import Conversation, Item
 from p8.model import Status, from_us
 from p8.store.manager import PersistenceManager
 from p8.testing import make_app
+from support.door import run
 from support.imports import ANSWER, ASKED, DATA, THEN, bring_in, calls, jsonl, records_of, said, transfer
 
 FILE = next((DATA / "claude").rglob("*.jsonl"))
@@ -332,17 +332,16 @@ def test_progress_is_shown_once_it_takes_longer(manager: SessionManager, monkeyp
 def test_the_command_previews_asks_and_imports(tmp_path: Path, home: Path) -> None:
     app = make_app(home, tmp_path)
     try:
-        found, given = app.registry.find(["import", str(FILE), "--dry-run"], "cli")
-        dry = found.run(app, Namespace(**vars(found.parse(given)), door="cli"))
+        dry = run(app, f"import {FILE} --dry-run", "cli")
         assert (dry.data["dry_run"], dry.data["totals"]["new"]) == (True, 1)
-        done = found.run(app, Namespace(**vars(found.parse([str(FILE)])), door="cli"))
+        done = run(app, f"import {FILE}", "cli")
         assert done.data["conversations"][0]["title"] == ASKED
         assert done.data["conversations"][0]["session"]
         with pytest.raises(UsageError):
-            found.run(app, Namespace(**vars(found.parse(["--scan", "x"])), door="cli"))
+            run(app, "import --scan x", "cli")
         (tmp_path / "user" / ".claude").mkdir()
         (tmp_path / "user" / ".claude" / "projects").symlink_to(DATA / "claude" / "projects")
-        asked = found.run(app, Namespace(**vars(found.parse([])), door="repl"))
+        asked = run(app, "import")
         assert asked.effect is None  # all of it is known
         assert asked.data["totals"]["known"] == 1
     finally:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -260,34 +261,40 @@ def test_checkpoints_are_handed_to_who_keeps_their_files(manager: SessionManager
 # expiry
 
 
-def test_nothing_expires_unless_it_is_set(home: Path) -> None:
-    now = [1_800_000_000_000_000]
-    store = PersistenceManager(home, background=False, clock=lambda: now[0])
-    manager = SessionManager(store)
-    name = plant(manager)
-    trashed(manager, name)
-    now[0] += 400 * DAY_US
+@pytest.fixture
+def now() -> list[int]:
+    """The time it is, to be moved on."""
+    return [1_800_000_000_000_000]
 
-    assert Trash(manager).due() == []
-    assert Trash(manager).expire() == []
-    assert store.sessions.get(name)
+
+@pytest.fixture
+def dated(home: Path, now: list[int]) -> Iterator[SessionManager]:
+    manager = SessionManager(PersistenceManager(home, background=False, clock=lambda: now[0]))
+    yield manager
     manager.close()
 
 
-def test_what_is_due_is_listed_a_day_before_it_goes(home: Path) -> None:
-    now = [1_800_000_000_000_000]
-    store = PersistenceManager(home, background=False, clock=lambda: now[0])
-    manager = SessionManager(store)
-    name, pinned = plant(manager), plant(manager, "pinnedword")
-    manager.annotate(pinned, pinned=True)
-    trashed(manager, name, pinned)
-    trash = Trash(manager, expire_days=30)
+def test_nothing_expires_unless_it_is_set(dated: SessionManager, now: list[int]) -> None:
+    name = plant(dated)
+    trashed(dated, name)
+    now[0] += 400 * DAY_US
+
+    assert Trash(dated).due() == []
+    assert Trash(dated).expire() == []
+    assert dated.store.sessions.get(name)
+
+
+def test_what_is_due_is_listed_a_day_before_it_goes(dated: SessionManager, now: list[int], home: Path) -> None:
+    name, pinned = plant(dated), plant(dated, "pinnedword")
+    dated.annotate(pinned, pinned=True)
+    trashed(dated, name, pinned)
+    trash = Trash(dated, expire_days=30)
     now[0] += 29 * DAY_US
     assert trash.due() == []
     now[0] += 2 * DAY_US
     assert [row.id for row in trash.due()] == [name]
     assert trash.expire() == []
-    assert [n.text for n in store.notices()] == [
+    assert [n.text for n in dated.store.notices()] == [
         "1 session(s) have been in the trash for 30 days and go a day after this"
     ]
     now[0] += DAY_US // 2
@@ -295,26 +302,21 @@ def test_what_is_due_is_listed_a_day_before_it_goes(home: Path) -> None:
     now[0] += DAY_US
     assert trash.expire() == [name]
 
-    assert store.notices() == []
-    assert store.settings.get(TOLD) == {}
+    assert dated.store.notices() == []
+    assert dated.store.settings.get(TOLD) == {}
     assert holding(home, WORD) == []
-    assert store.sessions.get(pinned).title
-    manager.close()
+    assert dated.store.sessions.get(pinned).title
 
 
-def test_what_cannot_be_purged_does_not_stop_the_rest(home: Path) -> None:
-    now = [1_800_000_000_000_000]
-    store = PersistenceManager(home, background=False, clock=lambda: now[0])
-    manager = SessionManager(store)
-    shared, alone = plant(manager), plant(manager, "anotherword")
-    manager.fork_session(shared)
-    manager.end_session()
-    trashed(manager, shared, alone)
-    trash = Trash(manager, expire_days=1)
+def test_what_cannot_be_purged_does_not_stop_the_rest(dated: SessionManager, now: list[int]) -> None:
+    shared, alone = plant(dated), plant(dated, "anotherword")
+    dated.fork_session(shared)
+    dated.end_session()
+    trashed(dated, shared, alone)
+    trash = Trash(dated, expire_days=1)
     now[0] += 2 * DAY_US
     trash.expire()
     now[0] += 2 * DAY_US
 
     assert trash.expire() == [alone]
-    assert store.sessions.get(shared).messages == 31
-    manager.close()
+    assert dated.store.sessions.get(shared).messages == 31

@@ -8,7 +8,18 @@ from p8.core.sessions import SessionManager
 from p8.formats import claude
 from p8.formats.foreign import Conversation
 from p8.model import from_us
-from support.imports import ANSWER, ASKED, DATA, THEN, every_cut, jsonl, records_of, said, talk, twice_adds_nothing
+from support.imports import (
+    ANSWER,
+    ASKED,
+    DATA,
+    TALK,
+    every_cut,
+    jsonl,
+    records_of,
+    said,
+    talk,
+    twice_adds_nothing,
+)
 
 FILE = next((DATA / "claude").rglob("*.jsonl"))
 
@@ -38,9 +49,7 @@ def test_a_session_that_claude_code_wrote() -> None:
     assert found.id == FILE.stem
     assert found.directory == "/home/ada/demo"
     assert (found.branch, found.model, found.bad) == ("master", "claude-sonnet-4-5", 0)
-    assert talk(found) == [
-        ("user", ASKED), ("assistant", "I will look."), ("assistant", ANSWER), ("user", THEN), ("assistant", ANSWER),
-    ]  # fmt: skip
+    assert talk(found) == TALK
     times = [item.time_us for item in found.items]
     assert times == sorted(times)
     assert from_us(times[0]).isoformat() == "2026-11-21T07:28:30.579000+00:00"

@@ -9,7 +9,16 @@ from p8.core.sessions import SessionManager
 from p8.formats import gemini
 from p8.formats.foreign import Conversation
 from p8.model import from_us
-from support.imports import ANSWER, ASKED, DATA, THEN, calls, every_cut, jsonl, records_of, talk, twice_adds_nothing
+from support.imports import (
+    DATA,
+    TALK,
+    calls,
+    every_cut,
+    jsonl,
+    records_of,
+    talk,
+    twice_adds_nothing,
+)
 
 FILE = next((DATA / "gemini").rglob("session-*.jsonl"))
 HEAD = {"sessionId": "s", "projectHash": "h", "startTime": "2026-11-21T07:00:00.000Z"}
@@ -28,9 +37,7 @@ def test_a_chat_that_gemini_wrote_and_resumed() -> None:
     assert gemini.detect(FILE)
     found = read(FILE)
     assert (found.directory, found.model, found.bad) == ("/home/ada/demo", "gemini-2.5-flash", 0)
-    assert talk(found) == [
-        ("user", ASKED), ("assistant", "I will look."), ("assistant", ANSWER), ("user", THEN), ("assistant", ANSWER),
-    ]  # fmt: skip
+    assert talk(found) == TALK
     times = [item.time_us for item in found.items]
     assert times == sorted(times)
     assert from_us(times[0]).isoformat() == "2026-11-21T07:28:37.056000+00:00"  # not when it was resumed

@@ -12,7 +12,7 @@ from p8.core.sessions import SessionManager
 from p8.errors import FormatError
 from p8.formats import llm_logs
 from p8.model import from_us
-from support.imports import ANSWER, ASKED, DATA, THEN, calls, talk, twice_adds_nothing
+from support.imports import ANSWER, ASKED, DATA, TALK, THEN, calls, talk, twice_adds_nothing
 
 THREADS, RESPONSES = DATA / "llm" / "threads" / "logs.db", DATA / "llm" / "responses" / "logs.db"
 
@@ -22,9 +22,7 @@ def test_a_log_that_llm_wrote(file: Path) -> None:
     assert llm_logs.detect(file)
     first, second = llm_logs.read(file)
     assert first.title == ASKED
-    assert talk(first) == [
-        ("user", ASKED), ("assistant", "I will look."), ("assistant", ANSWER), ("user", THEN), ("assistant", ANSWER),
-    ]  # fmt: skip
+    assert talk(first) == TALK
     assert talk(second) == [("system", "Be brief."), ("user", "An independent question"), ("assistant", ANSWER)]
     times = [item.time_us for item in first.items]
     assert times == sorted(times)

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from p8.core.archive import is_archive, read_archive, restore_archive
+from p8.core.archive import read_archive, restore_archive
 from p8.core.export import all_rows, write_archive
 from p8.core.sessions import SessionManager
 from p8.errors import FormatError
-from p8.formats.native import LINE_BYTES, RATIO_FLOOR, Reader
+from p8.formats.bundle import RATIO_FLOOR
+from p8.formats.native import LINE_BYTES, Reader
 from p8.store.carry import Record, line_of
 from p8.store.manager import PersistenceManager
 
@@ -289,7 +290,6 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
         holder = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     with pytest.raises(FormatError):
         read_archive(path)
-    assert not is_archive(path)
     if kind == "pipe":
         os.close(holder)
 
@@ -324,15 +324,6 @@ def test_what_is_refused_leaves_the_store_alone(tmp_path: Path, store: Persisten
         with pytest.raises(FormatError):
             restore_archive(store, read_archive(path))
     assert {p: p.stat().st_mtime_ns for p in store.home.rglob("*") if p.is_file()} == before
-
-
-def test_an_archive_is_told_from_other_files(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(GOOD)
-    assert is_archive(path)
-    for other in (b"", b"hello", zipped(("a", b"b")), GOOD[:-1], GOOD + b" "):
-        path.write_bytes(other)
-        assert not is_archive(path)
 
 
 def test_a_member_is_read_in_bounded_memory(tmp_path: Path) -> None:

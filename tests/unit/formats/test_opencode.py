@@ -13,7 +13,7 @@ from p8.core.sessions import SessionManager
 from p8.formats import opencode
 from p8.formats.foreign import Conversation
 from p8.model import from_us
-from support.imports import ANSWER, ASKED, DATA, THEN, calls, talk, twice_adds_nothing
+from support.imports import ANSWER, ASKED, DATA, TALK, calls, talk, twice_adds_nothing
 
 FILE = DATA / "opencode" / "opencode.db"
 ID = "ses_e02fe0c6effegPpg2aUYHFWiYK"
@@ -49,9 +49,7 @@ def test_a_database_that_opencode_wrote() -> None:
     assert opencode.detect(FILE)
     found = read(FILE)
     assert (found.id, found.title, found.directory) == (ID, "Reading notes with a tool", "/home/ada/demo")
-    assert talk(found) == [
-        ("user", ASKED), ("assistant", "I will look."), ("assistant", ANSWER), ("user", THEN), ("assistant", ANSWER),
-    ]  # fmt: skip
+    assert talk(found) == TALK
     times = [item.time_us for item in found.items]
     assert times == sorted(times)
     assert from_us(times[0]).isoformat() == "2026-11-21T07:28:46.244000+00:00"

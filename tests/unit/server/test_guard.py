@@ -6,12 +6,14 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import WebSocketRoute
 
 from p8.errors import ConfigError
+from p8.server.events import newest
 from p8.server.guard import COOKIE, Limits
 from p8.server.keys import COOKIE_S, LINK_S, LINKS, Keys, folder_of, token_of
 from p8.server.web import OWN, Web, undeclared
@@ -29,6 +31,9 @@ HOSTS = [
     "localhost%00:8008", "①②⑦.0.0.1:8008".encode().decode("latin-1"), "", "*",
 ]  # fmt: skip
 
+#: what answers without a key, but not to another host or site either
+OPEN = [("GET", "/"), ("GET", "/static/main.js"), ("POST", "/login"), ("GET", "/health"), ("HEAD", "/health")]
+
 
 @pytest.fixture
 def web(home: Path, tmp_path: Path):
@@ -38,6 +43,7 @@ def web(home: Path, tmp_path: Path):
     app.sessions.pause_session()
     made = Web(app, Keys(TOKEN))
     made.session = session.session_id
+    made.before = standing(made)
     yield made
     made.close()
     app.close()
@@ -45,7 +51,8 @@ def web(home: Path, tmp_path: Path):
 
 def every_route(web: Web) -> list[tuple[str, str]]:
     """(method, path) of each route that needs a key, with something in the place of each part."""
-    parts = {"session": web.session, "checkpoint": web.session, "instance": "a-shell", "project": "p-1", "action": "a"}
+    parts = {"session": web.session, "checkpoint": web.session, "handoff": f"{web.session}-1", "instance": "a-shell",
+             "project": "p-1", "action": "a"}  # fmt: skip
     names = [name for name, policy in web.policies.items() if policy == "key"]
     return [(m, re.sub(r"{(\w+)}", lambda p: parts[p[1]], path)) for m, _, path in (n.partition(" ") for n in names)]
 
@@ -59,9 +66,13 @@ def refused(web: Web, method: str, path: str, headers: dict[str, str | None]) ->
     return ask(web.asgi, method, path, {"title": "changed", "code": "x"}, headers).status
 
 
+def standing(web: Web) -> tuple[Any, ...]:
+    """What is kept: the sessions, and the end of all that was ever recorded."""
+    return web.app.store.sessions.page(), newest(web.app)
+
+
 def unchanged(web: Web) -> bool:
-    row = web.app.store.sessions.get(web.session)
-    return row.title == "hello" and row.trashed_us is None and not row.pinned
+    return standing(web) == web.before
 
 
 def test_every_route_declares_a_policy(web) -> None:
@@ -107,7 +118,7 @@ def test_no_route_answers_two_tokens(web) -> None:
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_no_route_answers_to_another_host(web, host) -> None:
-    for method, path in [*every_route(web), ("GET", "/"), ("POST", "/login"), ("GET", "/health")]:
+    for method, path in [*every_route(web), *OPEN]:
         assert refused(web, method, path, {"host": host}) == 403, (method, path)
     assert unchanged(web)
 
@@ -122,9 +133,21 @@ def test_a_request_without_a_host_is_refused(web) -> None:
      "http://127.0.0.1:8008.evil.example", "http://localhost:8008/", "chrome-extension://abc", " http://127.0.0.1:8008"],
 )  # fmt: skip
 def test_no_route_answers_another_site(web, origin) -> None:
-    for method, path in [*every_route(web), ("POST", "/login")]:
+    for method, path in [*every_route(web), *OPEN]:
         assert refused(web, method, path, {"origin": origin}) == 403, (method, path)
     assert unchanged(web)
+
+
+def test_a_refused_login_leaves_its_link(web) -> None:
+    code = web.keys.link()
+    for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}):
+        assert ask(web.asgi, "POST", "/login", {"code": code}, {**headers, "authorization": None}).status == 403
+    assert ask(web.asgi, "POST", "/login", {"code": code}, {"authorization": None}).status == 200
+
+
+def test_what_is_not_refused_is_seen(web) -> None:
+    assert ask(web.asgi, "PATCH", f"/api/v1/sessions/{web.session}", {"title": "changed"}).status == 200
+    assert not unchanged(web)
 
 
 def test_our_own_origin_is_answered(web) -> None:

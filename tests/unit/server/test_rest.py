@@ -170,6 +170,8 @@ def test_events_of_all_come_in_order_and_of_one_session_alone(app, web) -> None:
         cursor = batch[-1]["cursor"]
     assert [e["cursor"] for e in seen] == [e["cursor"] for e in page["items"]]
     assert ask(web.asgi, "GET", "/api/v1/events?after=999999.1").status == 422
+    newest = ask(web.asgi, "GET", "/api/v1/events?newest=true&limit=3").json["items"]
+    assert newest == page["items"][-3:]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the SDK's, where none answers
@@ -229,11 +231,141 @@ def test_routes_of_commands_that_are_not_installed_are_not_offered(app, monkeypa
     monkeypatch.delitem(app.registry.commands, "do")
     without = Web(app, Keys(TOKEN))
     assert {r.path for r in web.routes} - {r.path for r in without.routes} == {
-        "/api/v1/actions", "/api/v1/actions/{action}"
+        "/api/v1/actions", "/api/v1/actions/{action}", "/api/v1/actions/{action}/run"
     }  # fmt: skip
     assert ask(without.asgi, "GET", "/api/v1/actions").status == 404
     web.close()
     without.close()
+
+
+ACTIONS = """\
+greet:
+  run: echo hello {name} {count}
+  parameters:
+    name: text
+    count: {type: int, default: 1, max: 3}
+steps:
+  run: ["echo one", "exit 3", "echo never"]
+"""
+
+
+def test_an_action_is_done_with_checked_parameters_and_recorded(app, web, place: Path, home: Path) -> None:
+    app.store.start()
+    (home / "configs" / "actions").mkdir()
+    (home / "configs" / "actions" / "mine.yaml").write_text(ACTIONS)
+    path = "/api/v1/actions/greet/run"
+    for wrong, status in (({}, 422), ({"values": {"name": "x", "count": "9"}}, 422), ({"values": {"more": "1"}}, 422),
+                          ({"values": {"name": 1}}, 400), ({"values": {"name": "a\nb"}}, 422)):  # fmt: skip
+        assert ask(web.asgi, "POST", path, wrong).status == status, wrong
+    assert ask(web.asgi, "GET", "/api/v1/sessions").json["items"] == []
+    done = ask(web.asgi, "POST", path, {"values": {"name": "$(touch x); you", "count": "2"}}).json
+    assert (done["exit_code"], done["runs"][0]["output"]) == (0, "hello $(touch x); you 2\n")
+    assert not (place / "x").exists()
+    row = ask(web.asgi, "GET", f"/api/v1/sessions/{done['session']}").json
+    assert (row["status"], row["executions"], row["directory"]) == ("completed", 1, str(place))
+    session = session_of(app, "before")
+    steps = ask(web.asgi, "POST", "/api/v1/actions/steps/run", {"session": session}).json
+    assert (steps["session"], steps["exit_code"], len(steps["runs"])) == (session, 3, 2)
+    assert ask(web.asgi, "GET", f"/api/v1/sessions/{session}").json["status"] == "paused"
+    assert ask(web.asgi, "POST", "/api/v1/actions/none/run", {}).status == 404
+    named = {one["action"]: one for one in ask(web.asgi, "GET", "/api/v1/actions").json}
+    assert named["greet"]["parameters"]["count"]["max"] == 3
+
+
+def test_an_action_that_came_with_the_project_is_done_only_when_it_is_trusted(app, web, place: Path) -> None:
+    folder = place / ".ai-sessions" / "actions"
+    folder.mkdir(parents=True)
+    (folder / "a.yaml").write_text("theirs: {run: touch done}\n")
+    path = "/api/v1/actions/theirs/run"
+    refused = ask(web.asgi, "POST", path, {})
+    assert (refused.status, "touch done" in refused.json["detail"]) == (409, True)
+    assert not (place / "done").exists()
+    assert ask(web.asgi, "POST", path, {"trust": True}).status == 200
+    assert (place / "done").exists()
+    assert ask(web.asgi, "POST", path, {}).status == 200  # as it is
+    (folder / "a.yaml").write_text("theirs: {run: touch other}\n")
+    assert ask(web.asgi, "POST", path, {}).status == 409
+
+
+def test_an_action_of_another_project_is_done_there(home: Path, app, web, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    there = make_app(home, other)
+    project = there.project.id
+    there.close()
+    found = ask(web.asgi, "POST", "/api/v1/actions/save/run", {"project": project}).status
+    assert found in {200, 404}
+    (home / "configs" / "actions").mkdir(parents=True, exist_ok=True)
+    (home / "configs" / "actions" / "w.yaml").write_text("where: {run: pwd}\n")
+    done = ask(web.asgi, "POST", "/api/v1/actions/where/run", {"project": project}).json
+    assert done["runs"][0]["output"] == f"{other}\n"
+
+
+def test_handoffs_are_written_listed_and_read(app, web) -> None:
+    session, other = session_of(app, "Write a parser"), session_of(app, "something else")
+    made = ask(web.asgi, "POST", "/api/v1/handoffs", {"session": session})
+    assert (made.status, made.json["session"]) == (201, session)
+    assert "## Goal\n\nWrite a parser" in made.json["text"]
+    again = ask(web.asgi, "POST", "/api/v1/handoffs", {"session": session, "summary": True}).json
+    assert "## Summary, by fake" in again["text"]
+    ask(web.asgi, "POST", "/api/v1/handoffs", {"session": other})
+    listed = ask(web.asgi, "GET", f"/api/v1/handoffs?session={session}").json
+    assert [one["id"] for one in listed] == [again["id"], made.json["id"]]
+    assert len(ask(web.asgi, "GET", "/api/v1/handoffs").json) == 3
+    assert ask(web.asgi, "GET", f"/api/v1/handoffs/{made.json['id']}").json == made.json
+    assert ask(web.asgi, "GET", f"/api/v1/handoffs/{session}-1").status == 404
+    assert ask(web.asgi, "POST", "/api/v1/handoffs", {"session": "20200101-000000-000000-abcd"}).status == 404
+    assert ask(web.asgi, "GET", f"/api/v1/sessions/{session}").json["status"] == "paused"
+
+
+def test_what_was_completed_is_completed_after_its_handoff(app, web) -> None:
+    session = session_of(app, "done with")
+    app.sessions.resume_session(session)
+    app.sessions.end_session()
+    assert ask(web.asgi, "POST", "/api/v1/handoffs", {"session": session}).status == 201
+    assert ask(web.asgi, "POST", f"/api/v1/sessions/{session}/checkpoints", {"name": "x"}).status == 201
+    assert ask(web.asgi, "GET", f"/api/v1/sessions/{session}").json["status"] == "completed"
+
+
+def test_a_session_that_is_open_elsewhere_is_not_written_to(home: Path, app, web, place: Path) -> None:
+    session = session_of(app, "hello")
+    other = make_app(home, place)
+    other.sessions.resume_session(session)
+    for path, body in (("/api/v1/handoffs", {"session": session}), (f"/api/v1/sessions/{session}/checkpoints", {})):
+        answer = ask(web.asgi, "POST", path, body)
+        assert (answer.status, answer.json["type"]) == (409, "urn:p8:Held"), path
+    other.close()
+
+
+def test_a_checkpoint_is_made_and_its_diff_shows_what_changed(app, web, place: Path) -> None:
+    (place / "a.txt").write_text("one\n")
+    session = session_of(app, "hello")
+    made = ask(web.asgi, "POST", f"/api/v1/sessions/{session}/checkpoints", {"name": "as it was"})
+    assert (made.status, made.json["name"], made.json["session"]) == (201, "as it was", session)
+    (place / "a.txt").write_text("two\n")
+    path = f"/api/v1/checkpoints/{made.json['id']}/diff"
+    assert "patch" not in ask(web.asgi, "GET", path).json
+    assert "-one\n+two\n" in ask(web.asgi, "GET", f"{path}?patch=true").json["patch"]
+
+
+def test_a_session_is_forked_at_its_end_or_at_an_entry(app, web) -> None:
+    session = session_of(app, "a", "b", "c")
+    made = [ask(web.asgi, "POST", f"/api/v1/sessions/{session}/fork", body).json for body in ({}, {"at": 3})]
+    assert [(one["parent"], one["status"]) for one in made] == [(session, "paused")] * 2
+    said = [ask(web.asgi, "GET", f"/api/v1/sessions/{one['id']}/entries").json["items"] for one in made]
+    assert [[e["content"] for e in page if e["kind"] == "message"] for page in said] == [["a", "b", "c"], ["a", "b"]]
+    assert ask(web.asgi, "POST", f"/api/v1/sessions/{session}/fork", {"at": 99}).status == 404
+
+
+def test_a_session_begins_in_a_project(home: Path, app, web, tmp_path: Path) -> None:
+    project = ask(web.asgi, "POST", "/api/v1/projects", {"prefix": "mine"}).json["project_id"]
+    made = ask(web.asgi, "POST", f"/api/v1/projects/{project}/sessions", {"title": "First"})
+    assert (made.status, made.json["title"], made.json["project"], made.json["status"]) == (
+        201, "First", project, "paused",
+    )  # fmt: skip
+    listed = ask(web.asgi, "GET", f"/api/v1/projects/{project}/sessions").json["items"]
+    assert [one["id"] for one in listed] == [made.json["id"]]
+    assert ask(web.asgi, "POST", "/api/v1/projects/none-1/sessions", {}).status == 404
 
 
 def test_the_document_names_every_route_and_only_those(app, web) -> None:

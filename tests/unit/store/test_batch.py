@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -163,19 +162,3 @@ def test_a_fold_that_is_stopped_goes_on_where_it_was(home: Path, monkeypatch) ->
     assert [row[0] for row in rows] == [*range(1, 1005)]
     assert os.path.getsize(manager.store.journal.own()[0])
     manager.close()
-
-
-def test_a_read_sees_what_is_being_folded_at_this_moment(home: Path) -> None:
-    manager = SessionManager(PersistenceManager(home))
-    manager.start_session("demo")
-    manager.store.drain()
-    manager.store.keeper._ready_told = True  # as after the first look around
-    missing = []
-    for turn in range(1, 61):
-        for _ in range(200):
-            manager.record_message({"role": "user", "content": "x"})
-        time.sleep(0.05 + turn % 10 / 2000)  # about when the thread in the background wakes
-        missing.append(turn * 200 - manager.store.read("SELECT messages FROM sessions")[0][0])
-    manager.close()
-
-    assert missing == [0] * 60

@@ -14,14 +14,8 @@ from support.repos import Repo
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "project").mkdir()
-    return tmp_path / "project"
-
-
-@pytest.fixture
-def repo(place: Path) -> Repo:
-    made = Repo(place)
+def repo(directory: Path) -> Repo:
+    made = Repo(directory)
     made.git("init", "-q", "-b", "main")
     return made
 
@@ -48,12 +42,12 @@ def test_git_decides_what_is_in_the_index(repo: Repo, home: Path) -> None:
     ]  # fmt: skip
 
 
-def test_ignore_rules_count_without_a_repository_too(place: Path, home: Path) -> None:
-    files = Repo(place)
+def test_ignore_rules_count_without_a_repository_too(directory: Path, home: Path) -> None:
+    files = Repo(directory)
     files.write(".gitignore", "node_modules\n")
     files.write("index.js")
     files.write("node_modules/left-pad/package.json", "{}")
-    assert paths(Tree(place, home)) == [".gitignore", "index.js"]
+    assert paths(Tree(directory, home)) == [".gitignore", "index.js"]
 
 
 def test_odd_names_links_and_pipes_do_no_harm(repo: Repo, home: Path, tmp_path: Path) -> None:

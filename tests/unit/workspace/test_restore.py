@@ -15,18 +15,6 @@ from support.histories import History, git, git_hash, tree_of
 HISTORIES = int(os.environ.get("P8_HISTORIES", "40"))  # a release runs 1000
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "project"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def snapshots(tmp_path: Path, root: Path) -> Snapshots:
-    return Snapshots(tmp_path / "store" / "p.git", root)
-
-
 def kept(snapshots: Snapshots, ids: list[str]) -> set[bytes]:
     """Return every content that any of the snapshots holds."""
     found = set()

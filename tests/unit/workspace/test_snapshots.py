@@ -17,18 +17,6 @@ from p8.workspace.upkeep import Upkeep
 from support.histories import git, git_hash
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "project"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def snapshots(tmp_path: Path, root: Path) -> Snapshots:
-    return Snapshots(tmp_path / "store" / "p.git", root)
-
-
 def size(store: Path) -> int:
     return sum(p.stat().st_size for p in store.rglob("*") if p.is_file())
 

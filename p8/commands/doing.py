@@ -1,16 +1,14 @@
-"""Doing the lines of a quick action: in the REPL as if they were typed, in the shell in a session of their own."""
+"""Doing the lines of a quick action: in the REPL as if they were typed, elsewhere in a session of their own."""
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from p8.commands.registry import Confirm, RunLines
+from p8.commands.registry import Confirm, RunLines, View
+from p8.core import shell
 from p8.errors import P8Error, UsageError
-from p8.repl import shell
-from p8.repl.screen import Screen, escape
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -49,12 +47,35 @@ def do_lines(effect: RunLines, run_shell: RunsShell, run_command: Callable[[str]
     return code
 
 
-def do_alone(app: App, effect: RunLines, screen: Screen, as_json: bool) -> int:
-    """
-    Do lines outside the REPL, recorded in the session that `effect` names or in a new one; print what they print.
+class Done(NamedTuple):
+    """What came of the lines of an action."""
 
-    Returns:
-        the exit status: that of the line that failed, 128 more than the signal for one that was ended.
+    session: str
+    about: dict[str, Any]
+    exit_code: int  #: of the last line that was done; negative for a signal
+    runs: list[dict[str, Any]]  #: each line, with its exit code, seconds and output, or with a command's data
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"session": self.session, **self.about, "exit_code": self.exit_code, "runs": self.runs}
+
+
+def do_alone(
+    app: App,
+    effect: RunLines,
+    show: Callable[[str], None] = lambda _text: None,
+    draw: Callable[[tuple[View, ...]], None] = lambda _views: None,
+    stop: threading.Event | None = None,
+) -> Done:
+    """
+    Do lines outside the REPL, recorded in the session that `effect` names or in a new one.
+
+    Args:
+        app: has no current session, and has one afterwards where `effect` names it.
+        effect: the lines.
+        show: given what they print, as it comes.
+        draw: given what P8's own commands show.
+        stop: when set, what runs is ended.
 
     Raises:
         P8Error: the session is open elsewhere, or a command of P8's own failed.
@@ -71,11 +92,11 @@ def do_alone(app: App, effect: RunLines, screen: Screen, as_json: bool) -> int:
     about = {key: value for key, value in effect.about.items() if key != "typed"}
 
     def run_shell(line: str, **more: Any) -> int:
-        stop = threading.Event()
         with app.files.around():
             try:
-                show = (lambda _text: None) if as_json else (lambda text: screen.write(escape(text)))
-                run = shell.run(line, app.config.shell, app.directory, app.config.output_limit_bytes, show, stop)
+                config = app.config
+                ended = stop or threading.Event()
+                run = shell.run(line, config.shell, app.directory, config.output_limit_bytes, show, ended)
             except OSError as error:
                 raise P8Error(f"it cannot be run: {error.strerror}", f"in {app.directory}") from error
         app.sessions.record_execution(
@@ -93,17 +114,11 @@ def do_alone(app: App, effect: RunLines, screen: Screen, as_json: bool) -> int:
         if isinstance(result.effect, Confirm):
             raise UsageError(result.effect.question, "do it in the REPL")
         done.append({"line": f"/{text}", "data": result.data})
-        if not as_json:
-            screen.draw(*result.views)
+        draw(result.views)
 
     try:
         code = do_lines(effect._replace(about=about), run_shell, run_command)
     finally:
         if not effect.session and app.sessions.current is not None:
             app.sessions.end_session()
-    if as_json:
-        import orjson
-
-        data = {"session": session.session_id, **about, "exit_code": code, "runs": done}
-        sys.stdout.write(orjson.dumps(data, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
-    return 128 - code if code < 0 else min(code, 255)
+    return Done(session.session_id, about, code, done)

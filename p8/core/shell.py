@@ -1,4 +1,4 @@
-"""`!command`: runs a line in the shell, shows what it prints as it comes, and records it.
+"""`!command`: runs a line in the shell and hands on what it prints as it comes. Refuses: to record, to draw.
 
 The command gets a process group of its own, so that Ctrl-C ends it and all it started, and no terminal to write to: its
 output passes the escaper like any other text.
