@@ -36,9 +36,13 @@ class Bus:
 
     Publishing is serialised by one lock, so every subscriber sees the same order, whichever threads publish.
     A subscriber may publish from within a delivery; what it publishes is delivered after the current change.
+
+    Attributes:
+        listening: whether anybody would hear a change; hot paths skip making one when not.
     """
 
     def __init__(self) -> None:
+        self.listening = False
         self._subscribers: list[Subscriber] = []
         self._lock = threading.RLock()
         self._queue: list[Change] = []
@@ -48,17 +52,14 @@ class Bus:
         """Deliver every change from now on to `subscriber`; calling the result ends it."""
         with self._lock:
             self._subscribers = [*self._subscribers, subscriber]
+            self.listening = True
 
         def unsubscribe() -> None:
             with self._lock:
                 self._subscribers = [s for s in self._subscribers if s is not subscriber]
+                self.listening = bool(self._subscribers)
 
         return unsubscribe
-
-    @property
-    def listening(self) -> bool:
-        """Return whether anybody would hear a change; hot paths skip making one when not."""
-        return bool(self._subscribers)
 
     def publish(self, change: Change) -> None:
         """Deliver `change` to every subscriber before returning, or queue it when called from a delivery."""

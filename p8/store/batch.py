@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, starmap
+from itertools import starmap
 from typing import Any
 
 import orjson
@@ -37,7 +37,6 @@ COLUMNS = {
 NULLABLE = {"ended", "trashed", "parent", "fork_seq"}
 INSERT = "INSERT OR IGNORE INTO entries (hash, id, time, kind, role, data) VALUES "
 LEASE = ("owner", "pid", "started", "boot", "host")
-WIDTH = 5  #: columns of a row, less its hash
 
 
 @dataclass(slots=True)
@@ -90,7 +89,11 @@ class Batch:
         self._db = db
         self._streams = streams
         self._outcome = outcome
-        self._values: list[Any] = []  # of all rows, one after another, less their hashes
+        self._keys: list[int] = []  # and the other columns of the rows
+        self._times: list[int] = []
+        self._kinds: list[str] = []
+        self._roles: list[str] = []
+        self._texts: list[str] = []
         self._hashes: list[int] = []
         self._kept: dict[int, int] = {}  # hashes by key, of as many rows as were needed
         self._known = 0
@@ -131,7 +134,7 @@ class Batch:
         Returns:
             whether they were; else each must be looked at.
         """
-        streams, seqs, times, kinds, roles, datas, digests, usages = found
+        streams, seqs, times, kinds, roles, texts, digests, usages = found
         count, name = len(seqs), streams[0]
         stream = self._streams.get(name)
         if (
@@ -140,7 +143,7 @@ class Batch:
             or streams.count(name) < count
             or "session" in kinds
             or (not stream.titled and "user" in roles)
-            or max(map(len, datas)) > LARGE_BYTES
+            or max(map(len, texts)) > LARGE_BYTES // 4  # characters
         ):
             return False
         if lines is not None:
@@ -149,11 +152,12 @@ class Batch:
                 return False
         elif stream.contested:
             return False
-        texts = b"".join(datas).decode().split("\n")
-        del texts[-1]  # JSON has no newline but the one behind it
-        roles = [r if k == "message" and r.__class__ is str else "" for k, r in zip(kinds, roles, strict=True)]
         key = stream.num << 32 | seqs[0]
-        self._values += chain.from_iterable(zip(range(key, key + count), times, kinds, roles, texts, strict=True))
+        self._keys += range(key, key + count)
+        self._times += times
+        self._kinds += kinds
+        self._roles += [r if k == "message" and r.__class__ is str else "" for k, r in zip(kinds, roles, strict=True)]
+        self._texts += texts
         self._hashes += digests
         stream.seq, stream.head = seqs[-1], digests[-1]
         self._note_run(name, stream, seqs[0], seqs[-1])
@@ -162,7 +166,7 @@ class Batch:
             tally.messages += kinds.count("message")
             tally.commands += kinds.count("command")
             tally.executions += kinds.count("execution")
-            tally.size += sum(map(len, datas)) - count
+            tally.size += sum(map(len if all(map(str.isascii, texts)) else _size, texts))
             tally.last = max(tally.last, *times)
             for usage in filter(None, usages):
                 tally.use(usage)
@@ -179,9 +183,9 @@ class Batch:
 
     def _each(self, lines: Iterable[Line]) -> None:
         """Take in entries one by one. The loop is the fold's own cost per entry: what is rare has its own method."""
-        values, name, stream, tally = self._values, "", None, None
+        name, stream, tally = "", None, None
         for line in lines:
-            where, seq, time_us, kind, role, payload, digest, _segment, _end, usage, raw = line
+            where, seq, time_us, kind, role, data, digest, _segment, _end, usage, raw = line
             if where != name or stream is None:
                 name, stream = where, self._streams.get(where) or self._open(where, line)
                 tally = self._tally(stream)
@@ -193,25 +197,27 @@ class Batch:
                 digest, name, stream, seq = settled
                 tally = self._tally(stream)
             key = stream.num << 32 | seq
-            payload = payload[:-1]
-            size = len(payload)
-            text = payload.decode() if size <= LARGE_BYTES else put_large(self._db, key, payload)
+            size = _size(data)
             message = kind == "message"
             role = role if message and role.__class__ is str else ""
-            values += (key, time_us, kind, role, text)
+            self._keys.append(key)
+            self._times.append(time_us)
+            self._kinds.append(kind)
+            self._roles.append(role)
+            self._texts.append(data if size <= LARGE_BYTES else put_large(self._db, key, data.encode()))
             self._hashes.append(digest)
             if seq > stream.seq:
                 stream.seq, stream.head = seq, digest
             self._note_run(name, stream, seq, seq)
             if kind == "session":
-                self.about(time_us, payload, name)
+                self.about(time_us, data, name)
                 tally = self._tally(stream)
             elif tally is not None:
                 if message:
                     tally.messages += 1
                     if not stream.titled and role == "user":
                         stream.titled = True
-                        tally.title = title_from(text_of(load(payload)))
+                        tally.title = title_from(text_of(load(data)))
                 elif kind == "command":
                     tally.commands += 1
                 elif kind == "execution":
@@ -278,7 +284,7 @@ class Batch:
     def _stored(self, stream: Stream, seq: int) -> int | None:
         key = stream.num << 32 | seq
         for at in range(self._known, len(self._hashes)):
-            self._kept.setdefault(self._values[at * WIDTH], self._hashes[at])
+            self._kept.setdefault(self._keys[at], self._hashes[at])
         self._known = len(self._hashes)
         if key in self._kept:
             return self._kept[key]
@@ -299,7 +305,7 @@ class Batch:
         branch.exists = branch.titled = True
         self._outcome.branched.append(line.stream)
 
-    def about(self, time_us: int, payload: bytes, name: str) -> None:
+    def about(self, time_us: int, payload: bytes | str, name: str) -> None:
         """Apply what an entry says about a session: its own, or the one it names."""
         data = load(payload)
         about, what, values = data.get("about"), data.get("what"), data.get("set")
@@ -365,11 +371,10 @@ class Batch:
     def finish(self) -> None:
         """Write rows, counters and the list of changes."""
         db = self._db
-        values, hashes, at = self._values, self._hashes, 0
+        at = 0
         for group in GROUPS:
-            while len(hashes) - at >= group:
-                packed = bytearray(struct.pack(f">{group}Q", *hashes[at : at + group]))
-                db.execute(_insert(group), [packed, *values[at * WIDTH : (at + group) * WIDTH]])
+            while len(self._keys) - at >= group:
+                self._insert(at, group)
                 at += group
         for num, tally in self._tallies.items():
             db.execute(
@@ -391,15 +396,37 @@ class Batch:
                 "INSERT INTO changes (num, first, last) VALUES (?,?,?)", (num, first, last)
             ).lastrowid
 
+    def _insert(self, at: int, count: int) -> None:
+        """
+        Write `count` rows from number `at` on.
+
+        Nothing that is bound may be bytes: SQLite's driver would offer each to every adapter, at the price of a row.
+        """
+        part = slice(at, at + count)
+        kinds, roles = self._kinds[part], self._roles[part]
+        alike = count > 1 and kinds.count(kinds[0]) == roles.count(roles[0]) == count
+        shown: list[list[Any]] = [self._keys[part], self._times[part], self._texts[part]]
+        shown[2:2] = [] if alike else [kinds, roles]
+        values: list[Any] = [bytearray(struct.pack(f">{count}Q", *self._hashes[part]))]
+        values += kinds[:1] + roles[:1] if alike else []
+        first, width = len(values), len(shown)
+        values += [None] * (width * count)
+        for index, each in enumerate(shown, first):
+            values[index::width] = each
+        self._db.execute(_sql(count, alike), values)
+
 
 @cache
-def _insert(rows: int) -> str:
-    """
-    Return how to insert rows: all their hashes as one bytearray, and then the other columns.
+def _sql(rows: int, alike: bool) -> str:
+    """Return how to insert rows: all hashes together, with `alike` one kind and one role, and then the rest of each."""
+    first = "?4,?5,?2,?3,?6" if alike else "?2,?3,?4,?5,?6"
+    other = "?,?,?2,?3,?" if alike else "?,?,?,?,?"
+    return INSERT + ",".join(f"(substr(?1,{8 * row + 1},8),{other if row else first})" for row in range(rows))
 
-    Nothing that is bound may be bytes: SQLite's driver would offer each to every adapter, at the price of a row.
-    """
-    return INSERT + ",".join(f"(substr(?1,{8 * row + 1},8),?,?,?,?,?)" for row in range(rows))
+
+def _size(text: str) -> int:
+    """Return how many bytes a text is."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def put_large(db: Any, key: int, payload: bytes) -> str:
@@ -417,7 +444,7 @@ def put_large(db: Any, key: int, payload: bytes) -> str:
 
 
 def _raw(line: Line) -> bytes:
-    return line.raw or line_of(Parts(line.stream, line.seq, line.time_us, line.kind, line.data[:-1], line.hash))
+    return line.raw or line_of(Parts(line.stream, line.seq, line.time_us, line.kind, line.data.encode(), line.hash))
 
 
 def _fits(value: Any) -> bool:

@@ -20,7 +20,6 @@ from p8.store.batch import Batch, Outcome, Stream
 from p8.store.journal import FIELDS, Journal
 from p8.store.segments import Block, Damage, is_orphan, read_blocks, segments
 
-BATCH_ROWS = 2000
 FLOOD_ROWS = 32_000  #: of one transaction when entries come faster than they are folded
 FLOOD_BYTES = 16 << 20  #: of journal files in one transaction
 

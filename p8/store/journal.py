@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from os import write
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +45,7 @@ class Line(NamedTuple):
     time_us: int
     kind: str
     role: str
-    data: bytes  #: its exact JSON, and a newline
+    data: str  #: its exact JSON
     hash: int  #: 64 bits; -1 where the line has none that can be read
     segment: str  #: name of the journal file
     end: int  #: offset behind the line in that file
@@ -194,7 +193,7 @@ class Journal:
                         usage = None
                 except (TypeError, RecursionError):
                     payload, usage = dumps(plain(data)), usage_of(data)
-                body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _kind(kind), payload)
+                body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _KINDS[kind], payload)
                 digest = xxh3_64_intdigest(b"{" + body, chain.head)
                 line = b'{"h":"%016x",%b' % (digest, body)
                 written = write(segment.fd, line)
@@ -203,7 +202,7 @@ class Journal:
                 end = segment.size = segment.size + written
                 chain.seq = seq
                 chain.head = digest
-                role, text = data.get("role"), payload + b"\n"  # a copy: behind its own, `dumps` leaves kilobytes free
+                role, text = data.get("role"), payload.decode()
                 self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage))
                 if not turn.hungry:
                     return seq, at
@@ -268,7 +267,7 @@ class Journal:
             segment = self._open_segment()
         seq = chain.seq + 1
         payload = dumps(plain(data))
-        body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _kind(kind), payload)
+        body = b'%b%d,"t":%d%b%b}\n' % (chain.begin, seq, at, _KINDS[kind], payload)
         digest = xxh3_64_intdigest(b"{" + body, chain.head)
         # A torn line may stand before this one: keep them apart.
         line = (b"\n" if self._torn else b"") + b'{"h":"%016x",%b' % (digest, body)
@@ -279,7 +278,7 @@ class Journal:
         self._torn = False
         end = segment.size = segment.size + written
         chain.seq, chain.head = seq, digest
-        role, text, usage = data.get("role"), payload + b"\n", usage_of(data)
+        role, text, usage = data.get("role"), payload.decode(), usage_of(data)
         self._note((stream, seq, at, kind, role, text, digest, segment.name, end, usage))
         self._odd = bool(self._unwritten)
         return seq
@@ -538,10 +537,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-@lru_cache(64)
-def _kind(kind: str) -> bytes:
-    """Return what stands between an entry's time and its data."""
-    return b',"k":%b,"d":' % dumps(kind)
+class _Kinds(dict[str, bytes]):
+    """What stands between an entry's time and its data, by its kind."""
+
+    def __missing__(self, kind: str) -> bytes:
+        text = b',"k":%b,"d":' % dumps(kind)
+        return self.setdefault(str(kind), text) if len(self) < 64 else text
+
+
+_KINDS = _Kinds()
 
 
 def usage_of(data: dict[str, Any]) -> tuple[int, int, float] | None:

@@ -18,7 +18,7 @@ from p8.errors import StoreError
 from p8.model import Notice
 from p8.store import migrations
 from p8.store.batch import Outcome
-from p8.store.fold import BATCH_ROWS, Fold, FoldLock
+from p8.store.fold import FLOOD_ROWS, Fold, FoldLock
 from p8.store.journal import Journal
 from p8.store.leases import HEARTBEAT_S
 from p8.store.pack import Codec
@@ -134,7 +134,8 @@ class Keeper:
             if done and now - beaten >= HEARTBEAT_S:
                 beaten = now
                 self._heartbeat()
-            pause = 0.0 if done and self._journal.backlog > BATCH_ROWS else EVERY_S
+            # In a flood, each step costs whoever records more than its rows do: few and large ones.
+            pause = 0.0 if done and self._journal.backlog > FLOOD_ROWS else EVERY_S
             if not done:
                 pause = min(5.0, 0.25 * 2 ** min(self._failures, 5))
 
@@ -321,9 +322,15 @@ class Keeper:
         return self._drain(timeout_s, timeout_s)
 
     def _drain(self, wait_s: float, busy_s: float) -> bool:
+        with self._first():
+            return self._step(True, wait_s, busy_s)
+
+    @contextlib.contextmanager
+    def _first(self) -> Iterator[None]:
+        """Have the thread in the background give way: it is slow on purpose."""
         self._drains.append(None)
         try:
-            return self._step(True, wait_s, busy_s)
+            yield
         finally:
             self._drains.pop()
 
@@ -338,13 +345,14 @@ class Keeper:
         late = self._journal.unfolded or self._folding
         if self._thread is None or late or self._failures or not self._ready_told:
             fold = self._fold
-            if self._work.acquire(timeout=PATIENT_S):
-                try:
-                    waiting = fold is None or self._waiting(fold)
-                finally:
-                    self._work.release()
-                if waiting:
-                    self._drain(PATIENT_S, timeout_s)
+            with self._first():
+                if self._work.acquire(timeout=PATIENT_S):
+                    try:
+                        waiting = fold is None or self._waiting(fold)
+                    finally:
+                        self._work.release()
+                    if waiting:
+                        self._drain(PATIENT_S, timeout_s)
         if not self.path.exists():
             raise StoreError(f"there is no database in {self.path.parent}", "it is made as soon as the disk allows")
 

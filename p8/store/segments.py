@@ -129,7 +129,7 @@ def parse(line: bytes, segment: str, begin: int, end: int) -> Line | Damage:
         except (KeyError, TypeError, ValueError):
             digest = -1
         role = role if isinstance(role, str) else ""
-        text = line[line.index(DATA, HEADER) + 5 : -1] + b"\n"
+        text = line[line.index(DATA, HEADER) + 5 : -1].decode()
         return Line(stream, seq, time_us, kind, role, text, digest, segment, end, usage, line + b"\n")
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         zeros = not line.strip(b"\0")
@@ -154,9 +154,10 @@ def columns(lines: list[bytes]) -> tuple[list[Any], ...] | None:
     Nothing is checked here but the shape: only what has the right hash may be used. None: `parse` must look at each.
     """
     try:
-        rows = _decoder()(b"\n".join(lines))
+        joined = b"\n".join(lines)
+        rows = _decoder()(joined)
         digests = [int(row.h, 16) for row in rows]
-        datas = [line[line.index(DATA, HEADER) + 5 : -1] + b"\n" for line in lines]
+        texts = [line[line.index(',"d":', HEADER) + 5 : -1] for line in joined.decode().split("\n")]
     except ValueError:  # and what msgspec raises is one
         return None
     if len(rows) != len(lines):
@@ -168,7 +169,7 @@ def columns(lines: list[bytes]) -> tuple[list[Any], ...] | None:
     ]  # fmt: skip
     return (
         [row.s for row in rows], [row.q for row in rows], [row.t for row in rows], [row.k for row in rows],
-        [row.d.role for row in rows], datas, digests, used,
+        [row.d.role for row in rows], texts, digests, used,
     )  # fmt: skip
 
 

@@ -129,6 +129,7 @@ def test_more_than_is_kept_in_memory_is_read_back_in_order(home: Path, monkeypat
         if number % 3000 == 0:
             assert manager.store.journal.backlog < 1500
     found = manager.store.sessions.entries(session.session_id, kinds=("message",))
+    manager.store.drain()
     own = manager.store.journal.own()
     manager.close()
 
