@@ -79,9 +79,14 @@ def bare_runs(pool: ThreadPoolExecutor) -> list[float]:
     return [seconds for seconds, _ in done]
 
 
-def best(rounds: list[list[float]]) -> tuple[float, float]:
-    """Return the middle and the slowest of ten begun together, each of the round in which it was least."""
-    return min(statistics.median(one) for one in rounds), min(one[-1] for one in rounds)
+def figures(seconds: list[float]) -> tuple[float, float]:
+    """Return the middle and the slowest of ten begun together."""
+    return statistics.median(seconds), max(seconds)
+
+
+def within(ours: list[float], bare: list[float]) -> bool:
+    """Return whether starts take no more than half as long again as bare ones begun just before, and 2 s."""
+    return all(a <= b * 1.5 and a < b + 2.0 for a, b in zip(figures(ours), figures(bare), strict=True))
 
 
 def timed_start(app: App, n: int) -> float:
@@ -136,14 +141,14 @@ def test_ten_together_among_fifty_decoys(app: App, decoys: list, capsys) -> None
     app.instances.start("warm", app.directory, "shell")  # connections and the network are made once
     app.instances.remove("warm-shell")
     ours, bare = [], []
-    while len(ours) < ROUNDS:  # whoever else wants the processors makes either slower: the best round of each counts
+    while len(ours) < ROUNDS:  # others want the processors too: a round in which both had the same of them is wanted
         if ours:
             for one in app.instances.roster.all():
                 app.instances.remove(one.id)
         with ThreadPoolExecutor(COUNT) as pool:
             bare.append(sorted(bare_runs(pool)))
             ours.append(sorted(pool.map(lambda n: timed_start(app, n), range(COUNT))))
-        if all(a <= b * 1.5 for a, b in zip(best(ours), best(bare), strict=True)):
+        if within(ours[-1], bare[-1]):
             break
     roster = app.instances.roster
     until(lambda: all(app.instances.check(one.id).healthy for one in roster.all()), 30, "ten healthy instances")
@@ -157,16 +162,14 @@ def test_ten_together_among_fifty_decoys(app: App, decoys: list, capsys) -> None
     with capsys.disabled():
         for what, rounds in (("ten starts", ours), ("bare docker run", bare)):
             print(f"\n{what}, s: " + "; ".join(" ".join(f"{one:.2f}" for one in found) for found in rounds), end="")
-        print(f"\nmiddle and slowest start {best(ours)[0]:.2f} and {best(ours)[1]:.2f} s,"
-              f" of bare docker run {best(bare)[0]:.2f} and {best(bare)[1]:.2f} s")  # fmt: skip
+        print("\nmiddle and slowest start {:.2f} and {:.2f} s,".format(*figures(ours[-1]))
+              + " of bare docker run {:.2f} and {:.2f} s".format(*figures(bare[-1])))  # fmt: skip
         print(f"P8's own memory: {sum(memory.values()) / 2**20:.0f} MB in all ({shown_memory(memory)});"
               f" {sum(memory.values()) / 2**20 / COUNT:.1f} MB an instance")  # fmt: skip
         for one, samples in zip(found, used, strict=True):
             print(f"  {one.id}: {next(samples).memory_bytes / 2**20:.1f} MB of {one.meta['memory_limit']}")
             samples.close()
-    for mine, floor in zip(best(ours), best(bare), strict=True):
-        assert mine <= floor * 1.5
-        assert mine < floor + 2.0
+    assert within(ours[-1], bare[-1])
     assert sum(memory.values()) < 512 << 20
     with pytest.raises(Conflict, match="max_instances"):
         app.instances.start("eleventh", app.directory, "shell", wait_s=0)
