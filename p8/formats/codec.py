@@ -32,8 +32,13 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     extra: dict[str, Any]
 
 
+Fields = tuple[
+    SessionId, str, datetime, Status, datetime | None, list[dict[str, Any]], list[str], list[Any],
+    dict[str, Any], dict[str, Any],
+]  # fmt: skip
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Row).decode
+_decode = msgspec.msgpack.Decoder(Fields).decode
+_decode_longer = msgspec.msgpack.Decoder(Row).decode  #: of a newer version, with more fields than these
 
 
 def encode(session: Session) -> bytes:
@@ -65,13 +70,12 @@ def decode(data: bytes) -> Session:
         FormatError: these are not such bytes.
     """
     try:
-        row = _decode(data)
-        executions: list[Any] = row.execution_histories
-        if executions:
-            executions = [ExecutionHistory.from_dict(e) for e in executions]
+        try:
+            session = Session(*_decode(data))
+        except msgspec.ValidationError:
+            session = Session(*msgspec.structs.astuple(_decode_longer(data)))
+        if session.execution_histories:
+            session.execution_histories = [ExecutionHistory.from_dict(e) for e in session.execution_histories]  # type: ignore[arg-type]
     except (msgspec.MsgspecError, ValueError) as error:
         raise FormatError(f"not a session: {error}") from error
-    return Session(
-        row.session_id, row.project_name, row.start_time, row.status, row.end_time, row.conversation_history,
-        row.command_history, executions, row.metadata, row.extra,
-    )  # fmt: skip
+    return session

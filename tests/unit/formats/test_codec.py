@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,3 +42,9 @@ def test_what_cannot_be_written_is_refused() -> None:
     session = Session("x", "x", datetime.now(UTC), metadata={"x": object()})  # type: ignore[arg-type]
     with pytest.raises(FormatError):
         encode(session)
+
+
+def test_fields_that_a_newer_version_appends_cost_nothing() -> None:
+    session = Session("20261121-093000-123456-ab12", "demo", datetime(2026, 11, 21, tzinfo=UTC), Status.PAUSED)
+    longer = msgspec.msgpack.encode([*msgspec.msgpack.decode(encode(session)), "newer"])
+    assert decode(longer) == session
