@@ -29,6 +29,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("P8_", "GIT_", "OPENAI", "LLM_")) or name in {"NO_COLOR", "COLUMNS"}:
             monkeypatch.delenv(name)
+    os.umask(0o022)  # a test that runs P8 in this process leaves P8's own behind
     (tmp_path / "user").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     monkeypatch.setenv("P8_HOME", str(tmp_path / "home"))

@@ -185,8 +185,9 @@ class Purge:
 
 NOTES = (
     "FROM streams t JOIN entries e ON e.id BETWEEN t.num << 32 AND (t.num << 32) + 4294967295"
-    " WHERE t.id LIKE '~%' AND e.kind = 'session'"
-    " AND CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.about') END = ?"
+    " WHERE t.id LIKE '~%' AND CASE e.kind"
+    " WHEN 'session' THEN CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.about') END = ?1"
+    " WHEN 'event' THEN instr(e.data, ?1) END"  # an error or notice that names it
 )
 
 

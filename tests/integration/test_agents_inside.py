@@ -90,7 +90,7 @@ def model(home: Path) -> Iterator[Callable[[], ModelServer]]:
 
         def serve() -> ModelServer:
             if not servers:
-                (folder,) = (home / "sockets").iterdir()
+                (folder,) = (one for one in (home / "sockets").iterdir() if one.is_dir())
                 servers.append(stack.enter_context(model_server(folder / "model.sock")))
             return servers[0]
 

@@ -243,7 +243,7 @@ def test_claude_code_starts_records_checkpoints_and_hands_off(
     repl.pump(0.5)
     repl.send("\r")  # it is put down by now, and the REPL goes on with it
     repl.wait("It reads too far.")
-    repl.wait("◆ found it")
+    repl.wait("◆ checkpoint found it")
     repl.line("/quit", "Saved")
     app = make_app(home, place)
     row = app.store.sessions.get(row.id)
