@@ -99,9 +99,9 @@ class App:
 
     def _note_down(self, change: Change) -> None:
         if change.kind == "notice":
-            from p8.core.log import notes_down
+            from p8.core.log import note_notice
 
-            notes_down(self.store)(change)
+            note_notice(self.store, change)
 
     @cached_property
     def upkeep(self) -> Upkeep:
@@ -251,7 +251,7 @@ class App:
 
         made = InstanceManager(self.store, self.runtime, inherited, self.config.container_image)
         made.remotes.ignored = self.config.sync_ignored
-        made.remotes.progress = lambda fraction, text: self.progress(fraction, text)  # noqa: PLW0108 set by a door
+        made.remotes.progress = self._tell_progress
         return made
 
     @cached_property
@@ -284,7 +284,7 @@ class App:
 
         return Box(
             self.config, self.sessions, lambda: self.container, lambda: self.directory,
-            lambda fraction, text: self.progress(fraction, text),  # noqa: PLW0108 set by a door
+            self._tell_progress,
         )  # fmt: skip
 
     @cached_property

@@ -40,14 +40,10 @@ def note_error(store: PersistenceManager, error: P8Error, session: str = "") -> 
     note(store, "error", error=kind, text=error.message, hint=error.hint, **about)
 
 
-def notes_down(store: PersistenceManager) -> Callable[[Change], None]:
-    """Return a subscriber that records warnings and errors of P8's own, so that other processes see them too."""
-
-    def heard(change: Change) -> None:
-        if change.kind == "notice" and change.data["level"] != "info" and change.name not in UNRECORDED:
-            note(store, "notice", topic=change.name, **change.data)
-
-    return heard
+def note_notice(store: PersistenceManager, change: Change) -> None:
+    """Record a warning or an error of P8's own, so that other processes see it too; any other change is left alone."""
+    if change.kind == "notice" and change.data["level"] != "info" and change.name not in UNRECORDED:
+        note(store, "notice", topic=change.name, **change.data)
 
 
 def concerns(event: Event, session: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from p8.core.sessions import SessionManager
 from p8.errors import NotFound, WorkspaceError
@@ -61,40 +61,40 @@ def note_container(sessions: SessionManager, container: dict[str, Any]) -> None:
     sessions.record(Kind.SESSION, {"what": "stands", "set": {}, "container": container})
 
 
-def last_state(sessions: SessionManager, session_id: str) -> GitState | None:
+class Stood(NamedTuple):
+    """What is recorded last of how a session stood."""
+
+    git: GitState | None  #: when it was left, or by a checkpoint; None where there is none
+    container: dict[str, Any]  #: what its commands ran in (see `core/container_reality.py`), or {}
+
+
+def last_stood(sessions: SessionManager, session_id: str) -> Stood:
     """
-    Return the git state recorded last in a session: when it was left, or by a checkpoint. None where there is none.
+    Return what is recorded last in a session, or in those it was forked from, of how it stood.
 
     Raises:
         StoreError: the database is out of reach.
     """
-    found = _last(sessions, session_id, "git")
-    return GitState.from_dict(found) if found is not None else None
-
-
-def last_container(sessions: SessionManager, session_id: str) -> dict[str, Any]:
-    """Return what is recorded last of what a session's commands ran in (see `core/container_reality.py`), or {}."""
-    return _last(sessions, session_id, "container") or {}
-
-
-def _last(sessions: SessionManager, session_id: str, what: str) -> dict[str, Any] | None:
     table = sessions.store.sessions
     at: str | None = session_id
     upto: int | None = None
+    known: dict[str, dict[str, Any]] = {}
     try:
-        while at:
+        while at and len(known) < len(Stood._fields):
             row = table.get(at)
             upto = row.entries if upto is None else min(upto, row.entries)
             own = {"first": 2, "last": upto, "newest": True, "whole": True}
             found = table.entries(at, kinds=(Kind.CHECKPOINT,), limit=1, **own)  # type: ignore[arg-type]
             found += table.entries(at, kinds=(Kind.SESSION,), **{**own, "first": max(2, upto - LOOK_BACK)})  # type: ignore[arg-type]
-            stood = [entry for entry in found if isinstance(entry.data.get(what), dict)]
-            if stood:
-                return dict(max(stood, key=lambda entry: entry.seq).data[what])
+            for entry in sorted(found, key=lambda entry: entry.seq, reverse=True):
+                for what in Stood._fields:
+                    if isinstance(entry.data.get(what), dict):
+                        known.setdefault(what, entry.data[what])
             at, upto = row.parent, row.fork_seq
     except NotFound:
         pass
-    return None
+    git_state = known.get("git")
+    return Stood(None if git_state is None else GitState.from_dict(git_state), dict(known.get("container", {})))
 
 
 def reality_check(row: SessionRow, directory: Path, recorded: GitState | None = None) -> list[str]:

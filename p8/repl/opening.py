@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p8.core.reality import last_container, last_state, reality_check
+from p8.core.reality import last_stood, reality_check
 from p8.errors import NotFound, P8Error, StoreError
 from p8.model import SessionRow
 from p8.session import Session
@@ -44,14 +44,14 @@ def open_session(app: App, options: dict[str, Any]) -> Session | None:
 def changes_since(app: App, row: SessionRow) -> list[str]:
     """Return what has changed around a session since it was left: files, git, container. Never raises."""
     try:
-        lines = reality_check(row, app.directory, last_state(app.sessions, row.id))
-        return [*lines, *_of_container(app, row)]
+        recorded = last_stood(app.sessions, row.id)
+        lines = reality_check(row, app.directory, recorded.git)
+        return [*lines, *_of_container(app, recorded.container)]
     except (P8Error, StoreError):
         return []
 
 
-def _of_container(app: App, row: SessionRow) -> list[str]:
-    recorded = last_container(app.sessions, row.id)
+def _of_container(app: App, recorded: dict[str, Any]) -> list[str]:
     if not recorded or ("container" in app.__dict__ and app.container.goes_on):
         return []
     from p8.containers.endpoint import Address

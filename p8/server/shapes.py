@@ -457,9 +457,3 @@ class Login(Given):
     """A login link's code."""
 
     code: str = Field(min_length=1, max_length=100)
-
-
-class LoggedIn(Told):
-    """What the browser shows beside its cookie."""
-
-    csrf: str

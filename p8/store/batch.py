@@ -79,7 +79,6 @@ class Outcome:
     damaged: list[Damage] = field(default_factory=list)
     branched: list[str] = field(default_factory=list)  #: streams that had to be branched
     started: list[str] = field(default_factory=list)
-    orphans: int = 0  #: files of dead processes that were folded
 
 
 class Batch:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from p8.store.batch import Batch, Outcome, Stream
+from p8.store.glance import is_behind, size_of
 from p8.store.journal import FIELDS, Journal
 from p8.store.segments import Block, Damage, is_orphan, read_blocks, segments
 
@@ -74,7 +75,6 @@ class Fold:
         self._streams: dict[str, Stream] = {}
         self._last_change = -1
         self._folded: dict[str, int] = {}
-        self._idle_orphans: set[Path] = set()
 
     def run(self, everything: bool, enough: Callable[[], bool] = lambda: False) -> Outcome:
         """
@@ -104,14 +104,11 @@ class Fold:
             if not (lines or gap) or (left <= 0 and not gap_left) or enough():
                 return outcome
 
-    def pending(self, everything: bool = True) -> bool:
+    def pending(self) -> bool:
         """Return whether any journal file holds something that is not in the database."""
         if self._journal.unfolded:
             return True
-        if not everything:
-            return False
-        folded = dict(self._db.execute("SELECT name, folded FROM journals").fetchall())
-        return any(_size(path) > folded.get(path.name, 0) for folder in self._folders for path in segments(folder))
+        return is_behind(lambda: self._db.execute("SELECT name, folded FROM journals").fetchall(), self._folders)
 
     # which files
 
@@ -123,16 +120,16 @@ class Fold:
                 mine = path.name in own
                 if (mine and not gap) or (not mine and not everything):
                     continue
-                size = _size(path)
+                size = size_of(path)
                 start = self._folded.get(path.name, 0)
                 orphan = not mine and is_orphan(path)
                 if size > start and not self._fold_blocks(read_blocks(path, start, orphan, size), enough, outcome):
                     return False
-                if orphan and _size(path) == size:
-                    self._drop_orphan(path, size, outcome)
+                if orphan and size_of(path) == size:
+                    self._drop_orphan(path, size)
         return True
 
-    def _drop_orphan(self, path: Path, size: int, outcome: Outcome) -> None:
+    def _drop_orphan(self, path: Path, size: int) -> None:
         """Delete a dead process's file whose every byte is in the database (entries) or in `damage`."""
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute(
@@ -142,11 +139,10 @@ class Fold:
         path.unlink(missing_ok=True)
         self._db.execute("DELETE FROM journals WHERE name = ?", (path.name,))
         self._folded.pop(path.name, None)
-        outcome.orphans += 1
 
     def _release_finished(self) -> None:
         for path in self._journal.finished():
-            if self._folded.get(path.name, 0) >= _size(path):
+            if self._folded.get(path.name, 0) >= size_of(path):
                 self._journal.release(path)
                 self._db.execute("DELETE FROM journals WHERE name = ?", (path.name,))
                 self._folded.pop(path.name, None)
@@ -225,10 +221,3 @@ class Fold:
         self._db.executemany(
             "INSERT INTO journals VALUES (?,?) ON CONFLICT DO UPDATE SET folded=excluded.folded", list(ends.items())
         )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

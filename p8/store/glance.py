@@ -12,7 +12,9 @@ from p8.store.sqlite import Readers, Users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+    from typing import Any
 
 
 def is_current(readers: Readers, users: Users, *folders: Path) -> bool:
@@ -29,11 +31,24 @@ def is_current(readers: Readers, users: Users, *folders: Path) -> bool:
         ((version,),) = readers.all("PRAGMA user_version")
         if version != schema.VERSION:
             return False
-        waiting = [entry for folder in folders for entry in journals(folder)]
-        folded = dict(readers.all("SELECT name, folded FROM journals")) if waiting else {}
-        return all(folded.get(entry.name, 0) >= entry.stat().st_size for entry in waiting)
+        return not is_behind(lambda: readers.all("SELECT name, folded FROM journals"), folders)
     except (StoreError, OSError):
         return False
+
+
+def is_behind(folded: Callable[[], list[tuple[Any, ...]]], folders: Iterable[Path]) -> bool:
+    """Return whether a journal file of `folders` holds more than is folded: (name, bytes) of each."""
+    found = [entry for folder in folders for entry in journals(folder)]
+    known: dict[str, int] = dict(folded()) if found else {}
+    return any(size_of(entry) > known.get(entry.name, 0) for entry in found)
+
+
+def size_of(file: Path | os.DirEntry[str]) -> int:
+    """Return a file's bytes; none where it is gone, as journal files go once they are folded."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def journals(folder: Path) -> list[os.DirEntry[str]]:

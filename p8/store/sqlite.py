@@ -40,7 +40,6 @@ LOCAL_FILESYSTEMS = {
 }  # fmt: skip
 BUSY = pattern("locked|busy", re.IGNORECASE)
 CORRUPT = pattern("malformed|not a database|corrupt|unsupported file format|disk image", re.IGNORECASE)
-FULL = pattern("disk is full|disk I/O error|readonly|read-only|unable to open", re.IGNORECASE)
 
 
 def is_safe_for_wal(version: tuple[int, ...]) -> bool:

@@ -9,7 +9,7 @@ from p8.config import Config
 from p8.containers.glance import Glance
 from p8.core.checkpoints import Checkpoints
 from p8.core.container_reality import container_check, line
-from p8.core.reality import last_container, last_state, note_container, note_place, place_now
+from p8.core.reality import last_stood, note_container, note_place, place_now
 from p8.core.sessions import SessionManager
 from p8.model import GitState
 
@@ -100,17 +100,17 @@ def test_what_is_not_known_is_not_guessed_at(config: Config) -> None:
 
 def test_what_was_recorded_last_counts(manager: SessionManager, tmp_path: Path) -> None:
     session = manager.start_session("demo", directory=str(tmp_path)).session_id
-    assert last_container(manager, session) == {}
+    assert last_stood(manager, session).container == {}
     Checkpoints(manager, lambda: tmp_path, container=lambda: dict(HAD)).create("here")
-    assert last_container(manager, session) == HAD
+    assert last_stood(manager, session).container == HAD
     note_container(manager, {**HAD, "id": "second"})
-    assert last_container(manager, session)["id"] == "second"
+    assert last_stood(manager, session).container["id"] == "second"
     note_place(manager, tmp_path, place_now(tmp_path), {**HAD, "id": "third"})
     note_place(manager, tmp_path, GitState("main", "a" * 40))
 
-    assert last_container(manager, session)["id"] == "third"
-    assert last_state(manager, session) == GitState("main", "a" * 40)
-    assert last_container(manager, "20000101-000000-000000-0000") == {}
+    assert last_stood(manager, session).container["id"] == "third"
+    assert last_stood(manager, session).git == GitState("main", "a" * 40)
+    assert last_stood(manager, "20000101-000000-000000-0000").container == {}
 
 
 def test_noting_a_container_changes_nothing_else_of_a_session(manager: SessionManager, tmp_path: Path) -> None:

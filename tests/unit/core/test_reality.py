@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p8.core.checkpoints import Checkpoints
-from p8.core.reality import differences, last_state, note_place, place_now, reality_check, told
+from p8.core.reality import differences, last_stood, note_place, place_now, reality_check, told
 from p8.core.sessions import SessionManager
 from p8.model import GitState, SessionRow
 from p8.workspace import git
@@ -30,7 +30,7 @@ def noted(manager: SessionManager, root: Path) -> tuple[SessionRow, GitState]:
     """Return a session that was left in a directory, with what was recorded of its files last."""
     row = left(manager, root)
     note_place(manager, root, place_now(root))
-    state = last_state(manager, row.id)
+    state = last_stood(manager, row.id).git
     assert state is not None
     return manager.store.sessions.get(row.id), state
 
@@ -213,11 +213,11 @@ def test_the_state_recorded_last_counts(manager: SessionManager, repo: Repo) -> 
     row, _ = noted(manager, repo.root)
     repo.write("one.txt")
     Checkpoints(manager, lambda: repo.root).create("here")
-    assert last_state(manager, row.id).untracked == ("one.txt",)  # type: ignore[union-attr]
+    assert last_stood(manager, row.id).git.untracked == ("one.txt",)  # type: ignore[union-attr]
 
     repo.write("two.txt")
     note_place(manager, repo.root, place_now(repo.root))
-    assert last_state(manager, row.id).untracked == ("one.txt", "two.txt")  # type: ignore[union-attr]
+    assert last_stood(manager, row.id).git.untracked == ("one.txt", "two.txt")  # type: ignore[union-attr]
 
 
 def test_a_fork_stands_where_its_checkpoint_stood(manager: SessionManager, repo: Repo) -> None:
@@ -230,7 +230,7 @@ def test_a_fork_stands_where_its_checkpoint_stood(manager: SessionManager, repo:
     fork = checkpoints.go_back(made)
     row = manager.store.sessions.get(fork.session_id)
 
-    assert reality_check(row, repo.root, last_state(manager, row.id)) == [
+    assert reality_check(row, repo.root, last_stood(manager, row.id).git) == [
         "branch was main, is feature",
         "1 file untracked: new.txt",
     ]
@@ -252,6 +252,6 @@ def test_outside_a_repository_nothing_is_noted(manager: SessionManager, tmp_path
     row = left(manager, tmp_path)
     note_place(manager, tmp_path, place_now(tmp_path))
 
-    assert last_state(manager, row.id) is None
+    assert last_stood(manager, row.id).git is None
     assert manager.store.sessions.get(row.id).entries == row.entries
-    assert last_state(manager, "20000101-000000-000000-0000") is None
+    assert last_stood(manager, "20000101-000000-000000-0000").git is None

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from p8.core.log import concerns, follow, note, notes_down, now
+from p8.core.log import concerns, follow, note, note_notice, now
 from p8.core.sessions import SessionManager
 from p8.errors import UsageError
 from p8.model import Notice
@@ -101,7 +102,7 @@ def test_an_event_about_a_session_concerns_it(store: PersistenceManager) -> None
 
 
 def test_warnings_are_events_and_trouble_with_the_disk_is_not(store: PersistenceManager) -> None:
-    store.bus.subscribe(notes_down(store))
+    store.bus.subscribe(partial(note_notice, store))
     store.notice("branch", Notice("warning", "branch", "two wrote"))
     store.notice("branch", Notice("warning", "branch", "two wrote"))
     store.notice("upgrade", Notice("info", "upgrade", "fine"))
