@@ -186,10 +186,9 @@ def _command(app: App, rest: list[str], as_json: bool) -> int:
     if "--help" in given or "-h" in given:
         from p8.commands.help import usage
 
-        screen.line(usage(found, "p8 "))
+        screen.line(usage(found, "cli"))
         return 0
-    args = found.parse(given, "p8 ")
-    args.door = "cli"
+    args = found.parse(given, "cli")
     app.progress = _progress(screen) if screen.is_terminal and not as_json else app.progress
     result = found.run(app, args)
     return _finish(app, result, screen, as_json)

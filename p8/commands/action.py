@@ -50,7 +50,7 @@ def do(app: App, args: Namespace) -> Result:
         return Result(data, tuple(Text(line) for line in lines))
     about: dict[str, Any] = {"action": action.name, "parameters": values}
     session = ""
-    if getattr(args, "door", "cli") != "repl":
+    if args.door != "repl":
         about["typed"] = f"/do {words}"
         session = app.store.sessions.resolve(args.session, app.project.id).id if args.session else ""
     elif args.session:

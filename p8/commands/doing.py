@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from p8.commands.registry import Confirm, RunLines, View
-from p8.core import shell
-from p8.errors import P8Error, UsageError
+from p8.core.boxed import record_run, run_here
+from p8.errors import UsageError
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -93,24 +93,14 @@ def do_alone(
 
     def run_shell(line: str, **more: Any) -> int:
         with app.files.around():
-            try:
-                config = app.config
-                ended = stop or threading.Event()
-                run = shell.run(line, config.shell, app.directory, config.output_limit_bytes, show, ended)
-            except OSError as error:
-                raise P8Error(f"it cannot be run: {error.strerror}", f"in {app.directory}") from error
-        app.sessions.record_execution(
-            line, exit_code=run.exit_code, output=run.output, duration_s=run.duration_s, started_at=run.started_at,
-            directory=str(app.directory), **more,
-        )  # fmt: skip
+            run = run_here(app.config, app.directory, line, show, stop or threading.Event())
+        record_run(app.sessions, app.directory, line, run, **more)
         done.append({"line": line, "exit_code": run.exit_code, "duration_s": run.duration_s, "output": run.output})
         return run.exit_code
 
     def run_command(text: str) -> None:
         found, given = app.registry.find(app.registry.split(text), "repl")
-        args = found.parse(given, "/")
-        args.door = "repl"
-        result = found.run(app, args)
+        result = found.run(app, found.parse(given))
         if isinstance(result.effect, Confirm):
             raise UsageError(result.effect.question, "do it in the REPL")
         done.append({"line": f"/{text}", "data": result.data})

@@ -105,7 +105,7 @@ def restored(
     if args.dry_run or not plan.actions:
         return Result(data, plan_views(plan, args.dry_run))
     if not args.yes:
-        if getattr(args, "door", "cli") != "repl":
+        if args.door != "repl":
             raise UsageError(
                 f"this would change {_count(len(plan.actions))}", f"--dry-run shows which; p8 {again} does it"
             )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 def handoff(app: App, args: Namespace) -> Result:
     """Write a handoff; with --to, begin the next session from it."""
-    if getattr(args, "door", "cli") == "repl" and args.session:
+    if args.door == "repl" and args.session:
         raise UsageError("--session is for the shell", "here it is this session's")
     row = target(app, [args.session]) if args.session else None
     if row is not None:

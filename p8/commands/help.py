@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from p8.commands.registry import Arg, Command, Quit, Result, Table, Text, command
+from p8.commands.registry import CALLED, Arg, Command, Quit, Result, Table, Text, command
 
 if TYPE_CHECKING:
     from p8.app import App
@@ -24,12 +24,10 @@ KEYS = (
 def help_(app: App, args: Namespace) -> Result:
     """Show help."""
     registry = app.registry
-    door = "repl" if getattr(args, "door", "repl") == "repl" else "cli"
+    door = "repl" if args.door == "repl" else "cli"
     if args.command:
         found, _ = registry.find([word.lstrip("/") for word in args.command], door)
-        return Result(
-            {"command": found.path, "help": found.help}, (Text(usage(found, "/" if door == "repl" else "p8 ")),)
-        )
+        return Result({"command": found.path, "help": found.help}, (Text(usage(found, door)),))
     names = registry.names(door)
     rows = tuple((f"/{name}" if door == "repl" else name, registry.commands[name].help) for name in names)
     keys = (Text(""), Table(("KEY", ""), KEYS)) if door == "repl" else ()
@@ -38,10 +36,10 @@ def help_(app: App, args: Namespace) -> Result:
     )
 
 
-def usage(found: Command, program: str) -> str:
-    """Return a command's help text."""
-    text = found.parser(program).format_help()
-    others = f"\nalso: {', '.join(f'{program}{alias}' for alias in found.aliases)}" if found.aliases else ""
+def usage(found: Command, door: str) -> str:
+    """Return a command's help text, as a door has it."""
+    text = found.parser(door).format_help()
+    others = f"\nalso: {', '.join(f'{CALLED[door]}{alias}' for alias in found.aliases)}" if found.aliases else ""
     return text.rstrip() + others
 
 

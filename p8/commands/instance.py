@@ -86,7 +86,7 @@ def start(app: App, args: Namespace) -> Result:
     ]
     if made.verdict is not None and not made.verdict.healthy:
         views.append(Text(f"but {', '.join(made.verdict.reasons)}", "warning"))
-    if getattr(args, "door", "") == "repl":
+    if args.door == "repl":
         app.upkeep.instances()
     elif one.meta.get("remote"):
         views.append(_kept_in_sync(app))

@@ -48,7 +48,7 @@ def log(app: App, args: Namespace) -> Result:
     given = {"start": START}.get(args.after, args.after)
     given = now(app.store) if given == "now" or (args.follow and not given) else given
     if args.follow:
-        if getattr(args, "door", "cli") != "cli":
+        if args.door != "cli":
             raise UsageError("the prompt cannot wait for what happens", "p8 log --follow, in another terminal")
         if given != START:
             app.store.feed.after(given, 1)  # a bad cursor is told before anything is waited for

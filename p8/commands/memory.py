@@ -31,7 +31,7 @@ def remember(app: App, args: Namespace) -> Result:
         return Result(kept.to_dict(), (Text(f"Kept as a file: {app.memories.shelf(kept.scope).path(kept.id)}"),))
     tags = [tag.strip() for tag in args.tag.split(",") if tag.strip()]
     # A short command has no RAM to keep it in.
-    keep = args.keep or getattr(args, "door", "repl") == "cli"
+    keep = args.keep or args.door == "cli"
     made = app.memories.remember(" ".join(args.text), args.scope or "project", keep=keep, tags=tags)
     app.memories.snapshot()
     how = "kept as a file" if not made.hot else "recalled three times it becomes a file"

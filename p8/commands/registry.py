@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from p8.containers.base import Channel
 
 ENTRY_POINTS = "p8.commands"
+CALLED = {"repl": "/", "cli": "p8 "}  #: what stands before a command at each door where it is typed
 
 
 class Arg(Record):
@@ -217,10 +218,11 @@ class Command(Record):
     doors: tuple[str, ...] = ("repl", "cli")  #: where it is offered
     hidden: bool = False  #: works, but is not listed
 
-    def parser(self, program: str) -> ArgumentParser:
-        """Return an argparse parser; `program` is "/" in the REPL and "p8 " in the shell."""
+    def parser(self, door: str) -> ArgumentParser:
+        """Return an argparse parser, which names the command as a door has it."""
         import argparse
 
+        program = CALLED[door]
         parser = _parser_class()(
             prog=f"{program}{self.path}",
             description=self.help,
@@ -238,25 +240,27 @@ class Command(Record):
             parser.add_argument(arg.name, **options)
         return parser
 
-    def parse(self, words: Sequence[str], program: str = "/") -> Namespace:
+    def parse(self, words: Sequence[str], door: str = "repl") -> Namespace:
         """
-        Fit words to the declared arguments.
+        Fit words typed at a door, "repl" or "cli", to the declared arguments; what is returned has `door` too.
 
         Raises:
             UsageError: they do not fit; the hint is the usage line.
         """
         if not words and all(arg.name.startswith("-") or arg.nargs in {"*", "?"} for arg in self.args):
-            return self.fit({})  # without argparse, whose import alone costs some milliseconds
-        return self.parser(program).parse_args(list(words))
+            return self.fit({}, door)  # without argparse, whose import alone costs some milliseconds
+        found = self.parser(door).parse_args(list(words))
+        found.door = door
+        return found
 
-    def fit(self, values: Mapping[str, Any], door: str = "") -> Namespace:
+    def fit(self, values: Mapping[str, Any], door: str) -> Namespace:
         """
         Return arguments by name, without words: for a door that has them apart. Those not given have their defaults.
 
         Raises:
             UsageError: there is no such argument, or one that must be given is not.
         """
-        found: dict[str, Any] = {"door": door} if door else {}
+        found: dict[str, Any] = {"door": door}
         for arg in self.args:
             name = arg.name.lstrip("-").replace("-", "_")
             option = arg.name.startswith("-")

@@ -118,7 +118,7 @@ def change(app: App, row: SessionRow, what: str, said: str, **changes: Any) -> R
 )  # fmt: skip
 def session(app: App, args: Namespace) -> Result:
     """Open the picker."""
-    listed = _listed(app, session_list.fit({"query": args.query, "all": args.all, "limit": 20}))
+    listed = _listed(app, session_list.fit({"query": args.query, "all": args.all, "limit": 20}, args.door))
     return Result(listed.data, listed.views, OpenPicker(" ".join(args.query), args.all))
 
 

@@ -23,6 +23,25 @@ if TYPE_CHECKING:
 LAUNCH_S = 10.0  #: how long a command, never the prompt, waits for a container that is being launched
 
 
+def run_here(
+    config: Config, directory: Path, line: str, show: Callable[[str], None], stop: threading.Event
+) -> shell.Run:
+    """Run a line on the host, as `Box.run` does. Raises P8Error: the shell cannot be run."""
+    try:
+        return shell.run(line, config.shell, directory, config.output_limit_bytes, show, stop)
+    except OSError as error:
+        raise P8Error(f"it cannot be run: {error.strerror}", f"in {directory}") from error
+
+
+def record_run(sessions: SessionManager, directory: Path, line: str, ran: shell.Run, **about: Any) -> None:
+    """Record in the current session what came of a line, with whatever else is known about it. Raises StoreError."""
+    cut = {"cut_bytes": ran.cut_bytes} if ran.cut_bytes else {}
+    sessions.record_execution(
+        line, exit_code=ran.exit_code, output=ran.output, duration_s=ran.duration_s, started_at=ran.started_at,
+        directory=str(directory), **cut, **about,
+    )  # fmt: skip
+
+
 class Box:
     """
     Where commands run.
@@ -110,10 +129,7 @@ class Box:
                 )
                 return ran, done.where
             self._tell_why(container, directory, tell)
-        try:
-            return shell.run(line, config.shell, directory, config.output_limit_bytes, show, stop), ""
-        except OSError as error:
-            raise P8Error(f"it cannot be run: {error.strerror}", f"in {directory}") from error
+        return run_here(config, directory, line, show, stop), ""
 
     def _wait(self, container: SessionContainer, stop: threading.Event) -> None:
         """Wait for a container that is being launched; while the project is brought to it, as long as that takes."""
@@ -130,12 +146,8 @@ class Box:
 
     def record(self, line: str, ran: shell.Run, where: str, **about: Any) -> None:
         """Record what came of a line, with whatever else is known about it. Raises StoreError."""
-        more: dict[str, Any] = {"cut_bytes": ran.cut_bytes} if ran.cut_bytes else {}
-        more |= {"where": where} if where else {}
-        self._sessions.record_execution(
-            line, exit_code=ran.exit_code, output=ran.output, duration_s=ran.duration_s, started_at=ran.started_at,
-            directory=str(self._directory()), **more, **about,
-        )  # fmt: skip
+        more = {"where": where} if where else {}
+        record_run(self._sessions, self._directory(), line, ran, **more, **about)
 
     def _tell_why(self, container: SessionContainer, directory: Path, tell: Callable[[str], None]) -> None:
         if self._config.container == "always":

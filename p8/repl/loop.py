@@ -327,11 +327,9 @@ class Repl:
         if "--help" in given or "-h" in given:
             from p8.commands.help import usage
 
-            self.screen.line(usage(found, "/"))
+            self.screen.line(usage(found, "repl"))
             return
-        args = found.parse(given, "/")
-        args.door = "repl"
-        self._show(found.run(self.app, args))
+        self._show(found.run(self.app, found.parse(given)))
 
     def _show(self, result: Result) -> None:
         effect = result.effect

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import http.client
 import json
 import logging
@@ -257,6 +258,8 @@ def work(place: Place, parent: int = -1, first: bool = True) -> int:
         app.store.drain()
         port = port_of(place.sockets)
         web = Web(app, place.keys, where=lambda code: url_of(port, code))
+        gc.collect()
+        gc.freeze()  # what is here stays; walking it again and again would hold everybody up for a tenth of a second
         if first and port:
             print(f"  log in, once, within ten minutes: {url_of(port, place.keys.link())}", flush=True)
         if place.watch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,14 @@ from support.engine import Second, second_engine, session_image, tidy_app
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     return session_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder whose name is short: a socket's address holds a hundred characters."""
+    made = Path(tempfile.mkdtemp(prefix="p8-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,14 +44,6 @@ Server(("127.0.0.1", {PORT}), Relay).serve_forever()
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     return agents_image(tmp_path_factory.mktemp("agents"))
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder whose name is short: a socket's address holds a hundred characters."""
-    made = Path(tempfile.mkdtemp(prefix="p8-"))
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture

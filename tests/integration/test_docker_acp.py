@@ -14,7 +14,7 @@ import pytest
 from p8.store.instances import installation_of
 from p8.testing import make_app
 from support.editing import Editor, edit
-from support.engine import client, remove_all, session_image, until
+from support.engine import client, remove_all, until
 
 AGENT = """
 import json, os, sys
@@ -34,11 +34,6 @@ for line in sys.stdin:
     if "id" in asked:
         print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture

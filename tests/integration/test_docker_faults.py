@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import pytest
 
-from support.engine import IMAGE, OwnEngine, session_image
+from support.engine import IMAGE, OwnEngine
 from support.faults import FAULTS, break_one, fleet_of, kill, probing, restart_engine
 from support.prober import Availability, availability
 
@@ -56,18 +56,6 @@ SHORT_ALLOWED_S = 4.0
 FULL = Run(faults=200, instances=60, others=2, every_s=36.0)
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="p8f-", dir="/tmp"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
-
-
 @pytest.fixture
 def engine(image: str) -> Iterator[OwnEngine]:
     made = Path(tempfile.mkdtemp(prefix="p8e-", dir="/tmp"))
@@ -92,12 +80,12 @@ def told(capsys, run: Run, took: dict[str, list[float]], found: Availability) ->
 
 @pytest.mark.parametrize("run", [SHORT, pytest.param(FULL, marks=pytest.mark.slow)], ids=["short", "full"])
 @pytest.mark.timeout(4 * 3600)
-def test_instances_are_available_through_a_run_of_faults(run: Run, folder: Path, engine: OwnEngine, capsys) -> None:
+def test_instances_are_available_through_a_run_of_faults(run: Run, place: Path, engine: OwnEngine, capsys) -> None:
     took: dict[str, list[float]] = defaultdict(list)
-    with fleet_of(folder, "a", run.instances) as many, fleet_of(folder, "b", run.others, engine) as few:
+    with fleet_of(place, "a", run.instances) as many, fleet_of(place, "b", run.others, engine) as few:
         many.start()
         few.start(plain=True)
-        with probing(folder, [many, few]) as log:
+        with probing(place, [many, few]) as log:
             kinds = [*FAULTS, ENGINE]
             for number in range(run.faults):
                 kind, begun = kinds[number % len(kinds)], time.monotonic()
@@ -118,11 +106,11 @@ def test_instances_are_available_through_a_run_of_faults(run: Run, folder: Path,
     assert run is SHORT or found.percent >= WANTED
 
 
-def test_with_recovery_switched_off_it_is_missed(folder: Path, image: str, capsys) -> None:
+def test_with_recovery_switched_off_it_is_missed(place: Path, image: str, capsys) -> None:
     weak = Run(faults=3, instances=4, others=0, every_s=4.0)
-    with fleet_of(folder, "a", weak.instances, recovers=False) as fleet:
+    with fleet_of(place, "a", weak.instances, recovers=False) as fleet:
         fleet.start(plain=True)
-        with probing(folder, [fleet]) as log:
+        with probing(place, [fleet]) as log:
             for name in fleet.ids[: weak.faults]:
                 kill(fleet, name)
                 time.sleep(weak.every_s)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,24 +15,11 @@ import pytest
 from p8.app import App
 from p8.config import Config
 from p8.store.instances import installation_of
-from support.engine import client, remove_all, session_image, until
+from support.engine import client, remove_all, until
 from support.slow_engine import slow_engine
 from support.terminal import Terminal
 
 Start = Callable[..., Terminal]
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder whose name is short: a socket's address holds a hundred characters."""
-    made = Path(tempfile.mkdtemp(prefix="p8-"))
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import pytest
 from p8.containers.base import Sample
 from p8.containers.docker import Docker
 from p8.store.instances import installation_of
-from support.engine import IMAGE, client, remove_all, session_image, until
+from support.engine import IMAGE, client, remove_all, until
 from support.terminal import Terminal
 
 SAMPLES = 30
@@ -83,11 +83,6 @@ ai_config:
     max_output_tokens: 8192
     temperature: 0.9
 """
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> str:
-    return session_image(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -30,6 +31,7 @@ from p8.core.sessions import SessionManager
 from p8.store.manager import PersistenceManager
 manager = SessionManager(PersistenceManager(sys.argv[1]))
 manager.start_session(f"writer {sys.argv[2]}")
+time.sleep(max(float(sys.argv[5]) - time.time(), 0))
 for number in range(int(sys.argv[3])):
     manager.record_message({"role": "user", "content": f"{sys.argv[2]}:{number}", "at": time.time()})
     time.sleep(float(sys.argv[4]))
@@ -44,11 +46,10 @@ def served(home: Path, tmp_path: Path):
         yield served
 
 
-def writers(home: Path, each: int, pause_s: float, count: int = WRITERS) -> list[subprocess.Popen[bytes]]:
-    return [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(home), str(n), str(each), str(pause_s)])
-        for n in range(count)
-    ]
+def writers(home: Path, each: int, pause_s: float, count: int = WRITERS, after_s: float = 0) -> list[Any]:
+    """Begin processes that write; the first word comes `after_s` from now, when all have been started."""
+    given = [str(each), str(pause_s), str(time.time() + after_s)]
+    return [subprocess.Popen([sys.executable, "-c", WRITER, str(home), str(n), *given]) for n in range(count)]
 
 
 def stream(served: Served, query: str = "", **more: Any) -> Any:
@@ -63,6 +64,7 @@ class Client:
         self.seen: list[tuple[str, str]] = []  # (cursor, what was said)
         self.late_s: list[float] = []
         self.cursor = "0.0"
+        self.came = asyncio.Event()  #: set when it has been there once
         self._random = random.Random(seed)
         self._leaves = leaves
 
@@ -71,6 +73,7 @@ class Client:
             stay = self._random.randint(1, 15) if self._leaves else 1 << 30
             try:
                 async with stream(served, f"?after={self.cursor}") as socket:
+                    self.came.set()
                     while stay and len(self.seen) < wanted:
                         self.take(json.loads(await asyncio.wait_for(socket.recv(), 60)))
                         stay -= 1
@@ -99,12 +102,18 @@ def test_each_client_has_each_event_once_and_in_order(served: Served, home: Path
 
     async def go() -> None:
         async with stream(served, "?after=0.0") as lazy:  # one that never reads
-            running = writers(home, each, PAUSE_S)
-            await asyncio.wait_for(asyncio.gather(*(c.read(served, each * WRITERS) for c in clients)), 200)
+            reading = asyncio.gather(*(c.read(served, each * WRITERS) for c in clients))
+            await asyncio.gather(*(c.came.wait() for c in clients))
+            running = writers(home, each, PAUSE_S, after_s=2.0)
+            await asyncio.wait_for(reading, 200)
             assert [one.wait(60) for one in running] == [0] * WRITERS
             lazy.transport.abort()
 
-    asyncio.run(go())
+    gc.disable()  # the clients share a process: a collection there would hold up all of them at once
+    try:
+        asyncio.run(go())
+    finally:
+        gc.enable()
     for client in clients:
         assert in_order(client.seen, each)
         assert client.seen == clients[0].seen

@@ -9,6 +9,4 @@ from p8.commands.registry import Result
 def run(app: App, line: str, door: str = "repl") -> Result:
     """Do a line that was typed at a door, "repl" or "cli", without its `/` or `p8`."""
     found, given = app.registry.find(app.registry.split(line), door)
-    args = found.parse(given, "/" if door == "repl" else "p8 ")
-    args.door = door
-    return found.run(app, args)
+    return found.run(app, found.parse(given, door))

@@ -104,7 +104,7 @@ def test_help_has_examples(app) -> None:
     for name in ("context project", "project context"):
         found, _ = app.registry.find(name.split(), "cli")
         assert found.path == name
-        assert "examples:" in usage(found, "p8 ")
+        assert "examples:" in usage(found, "cli")
 
 
 def test_the_shell_prints_json_and_one_clear_error(repo: Repo, home: Path) -> None:

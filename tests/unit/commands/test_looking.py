@@ -10,13 +10,7 @@ import pytest
 from p8.commands.registry import Live, Meters
 from p8.errors import UsageError
 from p8.testing import make_app
-
-
-def run(app, line: str, door: str = "repl"):
-    found, given = app.registry.find(app.registry.split(line), door)
-    args = found.parse(given, "/")
-    args.door = door
-    return found.run(app, args)
+from support.door import run
 
 
 @pytest.fixture

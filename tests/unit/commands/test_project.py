@@ -114,11 +114,11 @@ def test_every_project_command_explains_itself(app) -> None:
     names = [name for name in app.registry.names("cli") if name.split()[0] == "project"]
     assert len(names) >= 12
     for name in names:
-        assert app.registry.commands[name].help in " ".join(usage(app.registry.commands[name], "p8 ").split())
+        assert app.registry.commands[name].help in " ".join(usage(app.registry.commands[name], "cli").split())
         for example in app.registry.commands[name].examples:
             words = [word for word in shlex.split(example) if word != "--json"]  # the door takes that
             found, given = app.registry.find(words, "cli")
-            found.parse(given)
+            found.parse(given, "cli")
 
 
 def test_tab_offers_projects(app) -> None:

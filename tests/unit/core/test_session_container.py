@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from p8.app import App
-from p8.commands.registry import Result
 from p8.containers import base
 from p8.containers.base import Container, ContainerSpec, State
 from p8.core import leftovers
 from p8.core.session_container import MOST_PAUSED, ContainerState
 from p8.testing import FakeRuntime, make_app
+from support.door import run
 
 
 class SlowRuntime(FakeRuntime):
@@ -57,15 +57,10 @@ def settled(app: App) -> list[State]:
     return [one.state for one in app.runtime.list()]
 
 
-def do(app: App, line: str) -> Result:
-    found, given = app.registry.find(app.registry.split(line), "repl")
-    return found.run(app, found.parse(given))
-
-
 def test_paused_with_its_session_it_goes_on_with_it(app: App, runtime: SlowRuntime) -> None:
     first = launched(app)
     session = app.ensure_session().session_id
-    do(app, "session pause")
+    run(app, "session pause")
     assert app.container.state is ContainerState.PAUSED
     assert not app.container.covers(app.directory)
     assert settled(app) == [State.PAUSED]
@@ -83,7 +78,7 @@ def test_paused_with_its_session_it_goes_on_with_it(app: App, runtime: SlowRunti
 def test_a_session_left_for_another_is_paused_too(app: App, how: str) -> None:
     first = launched(app)
     old = app.ensure_session().session_id
-    do(app, how)
+    run(app, how)
     second = launched(app)
     assert sorted(settled(app)) == [State.PAUSED, State.RUNNING]
     app.sessions.resume_session(old)
@@ -96,7 +91,7 @@ def test_so_many_are_kept_and_the_one_paused_first_goes(app: App) -> None:
     ids = []
     for _ in range(MOST_PAUSED + 2):
         ids.append(launched(app).id)
-        do(app, "session pause")
+        run(app, "session pause")
     settled(app)
 
     assert [one.id for one in app.runtime.list()] == ids[-MOST_PAUSED:]
@@ -105,7 +100,7 @@ def test_so_many_are_kept_and_the_one_paused_first_goes(app: App) -> None:
 @pytest.mark.parametrize("how", ["session end", "session delete --yes"])
 def test_it_goes_with_its_session(app: App, how: str) -> None:
     launched(app)
-    do(app, how)
+    run(app, how)
 
     assert settled(app) == []
     assert app.container.state is ContainerState.OFF
@@ -134,7 +129,7 @@ def test_who_resumes_a_session_removes_what_another_process_has_paused(app: App,
 def test_a_paused_one_that_somebody_removed_is_made_anew(app: App, runtime: SlowRuntime) -> None:
     first = launched(app)
     session = app.ensure_session().session_id
-    do(app, "session pause")
+    run(app, "session pause")
     settled(app)
     del runtime.containers[first.id]
     app.sessions.resume_session(session)
@@ -145,7 +140,7 @@ def test_a_paused_one_that_somebody_removed_is_made_anew(app: App, runtime: Slow
 def test_a_paused_one_that_does_not_hold_the_directory_is_made_anew(app: App, tmp_path: Path) -> None:
     first = launched(app)
     session = app.ensure_session().session_id
-    do(app, "session pause")
+    run(app, "session pause")
     (tmp_path / "elsewhere").mkdir()
     app.move(tmp_path / "elsewhere")
     app.sessions.resume_session(session)
@@ -161,7 +156,7 @@ def test_nobody_waits_for_an_engine_that_is_slow(app: App, runtime: SlowRuntime)
     session = app.ensure_session().session_id
     runtime.slow_s = 0.5
     begun = time.monotonic()
-    do(app, "session pause")
+    run(app, "session pause")
     app.sessions.resume_session(session)
     app.container.start_in_background(session, app.directory)
 
@@ -173,7 +168,7 @@ def test_nobody_waits_for_an_engine_that_is_slow(app: App, runtime: SlowRuntime)
 def test_leaving_removes_all_also_what_is_paused(app: App) -> None:
     for _ in range(3):
         launched(app)
-        do(app, "session pause")
+        run(app, "session pause")
     launched(app)
     app.close()
 
