@@ -35,7 +35,7 @@ def run_here(
 
 def record_run(sessions: SessionManager, directory: Path, line: str, ran: shell.Run, **about: Any) -> None:
     """Record in the current session what came of a line, with whatever else is known about it. Raises StoreError."""
-    cut = {"cut_bytes": ran.cut_bytes} if ran.cut_bytes else {}
+    cut: dict[str, Any] = {"cut_bytes": ran.cut_bytes} if ran.cut_bytes else {}
     sessions.record_execution(
         line, exit_code=ran.exit_code, output=ran.output, duration_s=ran.duration_s, started_at=ran.started_at,
         directory=str(directory), **cut, **about,
