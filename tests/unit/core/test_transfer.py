@@ -203,7 +203,11 @@ def test_an_import_that_was_broken_off_is_completed_by_the_next(
 
 def done(home: Path) -> int:
     """Return how many conversations the journals hold to their ends."""
-    return sum(file.read_bytes().count(b'"what":"imported"') for file in (home / "journal").glob("*.jsonl"))
+    count = 0
+    for file in (home / "journal").glob("*.jsonl"):
+        with contextlib.suppress(FileNotFoundError):  # the next process has folded what a killed one left
+            count += file.read_bytes().count(b'"what":"imported"')
+    return count
 
 
 @pytest.mark.parametrize("kills", [5])
