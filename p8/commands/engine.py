@@ -59,7 +59,8 @@ gemini() { ai-session start . gemini --attach "$@"; }
 )  # fmt: skip
 def image_build(app: App, args: Namespace) -> Result:
     """Build it."""
-    from p8.containers.build import build_image, tag_of
+    from p8.containers.build import build_image
+    from p8.containers.images import tag_of
 
     given = dict(word.split("=", 1) for word in args.arg if "=" in word)
     if len(given) != len(args.arg):
@@ -74,7 +75,8 @@ def image_build(app: App, args: Namespace) -> Result:
 @command("image", "Show the images that sessions and instances can run in.")
 def image(app: App, args: Namespace) -> Result:
     """Show them."""
-    from p8.containers.build import VARIANTS, tag_of
+    from p8.containers.build import VARIANTS
+    from p8.containers.images import tag_of
 
     names = [*([app.config.container_image] if app.config.container_image else []), *map(tag_of, VARIANTS)]
     engine = app.runtime.engine()

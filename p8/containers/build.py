@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from p8.containers.images import tag_of
 from p8.errors import ContainerError, UsageError
 
 FOLDER = Path(__file__).parent / "image"
@@ -32,11 +33,6 @@ class Builder(Protocol):
     def has_image(self, name: str) -> str:
         """Return the id of an image, or ""."""
         ...
-
-
-def tag_of(variant: str) -> str:
-    """Return the name of the image of a variant."""
-    return f"p8-session:{variant}"
 
 
 def build_image(

@@ -34,6 +34,11 @@ MODES = {
 }
 
 
+def variant_of(mode: str) -> str:
+    """Return which variant of P8's image a mode needs."""
+    return MODES[mode].variant if mode in MODES else "base"
+
+
 def attach_command(mode: str) -> tuple[str, ...]:
     """Return what `attach` runs in a mode: its agent where there is one, else a shell."""
     program = MODES[mode].program if mode in MODES else ""

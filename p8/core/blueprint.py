@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from p8.containers import base
 from p8.containers.base import ContainerSpec, Health, Limits, Mount, Volume
 from p8.containers.settings import Bind, Settings
-from p8.containers.templates import MODES
 from p8.errors import ContainerError
 
 SOCKET = "ai.sock"
@@ -181,13 +180,3 @@ def _source(bind: Bind, places: Places, project: Path) -> Path:
 def _target(target: str) -> str:
     """Return a place inside; root's home is the user's."""
     return f"{base.HOME_INSIDE}{target[5:]}" if target.startswith("/root/") else target
-
-
-def image_for(mode: str, wanted: str, default: str) -> list[str]:
-    """Return the images that would do, the best first."""
-    if wanted:
-        return [wanted]
-    if default:
-        return [default]
-    variant = MODES[mode].variant if mode in MODES else "base"
-    return ["p8-session:agents"] if variant == "agents" else ["p8-session:base", "p8-session:agents"]

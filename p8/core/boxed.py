@@ -70,6 +70,7 @@ class Box:
         self._session = ""
         self._told = ""
         self._noted: object = None
+        self._lock = threading.Lock()
 
     @property
     def is_wanted(self) -> bool:
@@ -78,15 +79,16 @@ class Box:
 
     def settle(self) -> None:
         """Launch a container for the current session, if it is another one than before; returns at once."""
-        session = self._sessions.current
-        name = session.session_id if session is not None else ""
         if not self.is_wanted:
             return
-        if name and name != self._session:
-            self._container().start_in_background(name, self._directory())
-        elif name:
-            self._note()
-        self._session = name  # one that was put down has taken its container along
+        with self._lock:
+            session = self._sessions.current
+            name = session.session_id if session is not None else ""
+            if name and name != self._session:
+                self._container().start_in_background(name, self._directory())
+            elif name:
+                self._note()
+            self._session = name  # one that was put down has taken its container along
 
     def _note(self) -> None:
         """Record what commands run in, once it is known, for whoever resumes the session."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from p8.config import Config
 from p8.containers.glance import Glance
-from p8.core.session_container import images, short_id
+from p8.containers.images import of_sessions, short_id
 
 NETWORKS = {"none": "no network", "bridge": "a network"}
 
@@ -46,7 +46,7 @@ def container_check(recorded: Mapping[str, Any], config: Config, seen: Glance) -
 
 def _images(recorded: Mapping[str, Any], config: Config, seen: Glance) -> list[str]:
     had, had_id = str(recorded.get("image", "")), str(recorded.get("image_id", ""))
-    name = next((one for one in images(config) if one in seen.images), "")
+    name = next((one for one in of_sessions(config) if one in seen.images), "")
     now = short_id(seen.images.get(name, ""))
     if not had:
         return ["its commands ran on this machine; now there is a container for them"] if name else []

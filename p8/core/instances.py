@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 from p8.containers import base, quantities, templates
 from p8.containers.base import Channel, Container, EngineDown, ImageMissing, PortTaken, Runtime, State
+from p8.containers.images import fitting
 from p8.containers.ports import Ports, is_free
 from p8.containers.settings import Settings
+from p8.containers.templates import variant_of
 from p8.containers.watch import Verdict, probe, wait_until_well
 from p8.core import blueprint
 from p8.core.blueprint import Places
@@ -451,7 +453,7 @@ class InstanceManager:
         }  # fmt: skip
 
     def _image_of(self, mode: str, settings: Settings) -> str:
-        wanted = blueprint.image_for(mode, settings.image, self._image)
+        wanted = fitting(variant_of(mode), settings.image, self._image)
         found = next((name for name in wanted if self.runtime.has_image(name)), "")
         if not found:
             variant = wanted[0].rpartition(":")[2]

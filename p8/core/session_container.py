@@ -23,6 +23,7 @@ import orjson
 from p8.config import Config
 from p8.containers import base, quantities
 from p8.containers.base import Channel, Container, ImageMissing, Runtime, State
+from p8.containers.images import of_sessions, short_id
 from p8.containers.settings import Networking, Resources, Settings
 from p8.core import blueprint, leftovers
 from p8.core.blueprint import Places
@@ -394,7 +395,7 @@ class SessionContainer:
     def _made(self, runtime: Runtime, session: str, directory: Path, generation: int) -> _Launched:
         config = self._config
         runtime.engine()
-        names = images(config)
+        names = of_sessions(config)
         found = {name: runtime.has_image(name) for name in names}
         image = next((name for name in names if found[name]), "")
         if not image:
@@ -475,16 +476,6 @@ class SessionContainer:
         self.state, self.problem, self.hint = state, problem, hint
         with contextlib.suppress(Exception):
             self.on_change()
-
-
-def images(config: Config) -> list[str]:
-    """Return the images that a session's container may be made of, the best first."""
-    return blueprint.image_for("shell", "", config.container_image)[::-1]
-
-
-def short_id(image: str) -> str:
-    """Return an image's id as people know it."""
-    return image.rpartition(":")[2][:12]
 
 
 def follower(container: SessionContainer) -> Callable[[Change], None]:

@@ -105,6 +105,7 @@ class Repl:
         self._left = False
         self._draft = ""
         self._last_session = ""
+        self._is_open = False
         self._post: Post | None = None
         self._prompt: PromptSession[str] = PromptSession(
             history=ThreadedHistory(TypedLines(app, "")),
@@ -129,6 +130,7 @@ class Repl:
         self._greet()
         with self._told():
             self._open(options)
+        self._is_open = True
         warm = threading.Timer(WARM_AFTER_S, self._warm)
         warm.daemon = True
         warm.start()
@@ -169,6 +171,9 @@ class Repl:
 
     def _warm(self) -> None:
         """Do in the background what the first prompt did not wait for."""
+        with contextlib.suppress(Exception):
+            if self.app.sessions.current is not None:
+                self.app.box.settle()
         with contextlib.suppress(Exception):
             self.app.store.start()
             self._take_letters()
@@ -491,7 +496,8 @@ class Repl:
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
         self._draft = effect.draft
-        self.app.box.settle()
+        if self._is_open:  # else it is left to what warms up: the first prompt waits for none of it
+            self.app.box.settle()
         self._look()
         if effect.reason == "new":
             return

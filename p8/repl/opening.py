@@ -56,8 +56,8 @@ def _of_container(app: App, recorded: dict[str, Any]) -> list[str]:
         return []
     from p8.containers.endpoint import Address
     from p8.containers.glance import glance
+    from p8.containers.images import of_sessions
     from p8.core.container_reality import container_check
-    from p8.core.session_container import images
 
-    seen = glance(Address.of(app.config), Path.home(), images(app.config))
+    seen = glance(Address.of(app.config), Path.home(), of_sessions(app.config))
     return container_check(recorded, app.config, seen)
