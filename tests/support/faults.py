@@ -49,10 +49,18 @@ class Fleet:
         engine: the engine's socket.
         recovers: whether what fails is to be brought back.
         network: "bridge", with a port each, or "none".
+        every: how often each is checked, where no event tells of it.
     """
 
     def __init__(
-        self, app: App, folder: Path, count: int, engine: str, recovers: bool = True, network: str = "bridge"
+        self,
+        app: App,
+        folder: Path,
+        count: int,
+        engine: str,
+        recovers: bool = True,
+        network: str = "bridge",
+        every: str = "1s",
     ) -> None:
         self.app = app
         self.ids = [f"i{n}-shell" for n in range(count)]
@@ -60,6 +68,7 @@ class Fleet:
         self._engine = engine
         self._recovers = recovers
         self._network = network
+        self._every = every
         self._watch: subprocess.Popen[bytes] | None = None
         self._sdk: Any = None
         self.broken = dict.fromkeys(self.ids, 0)  #: how often each was made to fail
@@ -84,7 +93,7 @@ class Fleet:
                 self.sdk.images.get(IMAGE).tag(image)
             more = "" if plain or number else ', command: "test ! -e /tmp/sick"'
             more += "" if self._recovers else ", restart: false"
-            interval = "500ms" if number < CLOSELY else "1s"
+            interval = "500ms" if number < CLOSELY else self._every
             text = SETTINGS.format(interval=interval, more=more, network=self._network, image=image)
             (configs / f"{name}.yml").write_text(text)
         with ThreadPoolExecutor(4) as pool:
@@ -235,7 +244,7 @@ def probing(folder: Path, fleets: Sequence[Fleet]) -> Iterator[Path]:
 
 @contextmanager
 def fleet_of(
-    folder: Path, name: str, count: int, engine: OwnEngine | None = None, recovers: bool = True
+    folder: Path, name: str, count: int, engine: OwnEngine | None = None, recovers: bool = True, every: str = "1s"
 ) -> Iterator[Fleet]:
     """
     Give a fleet, and take it away afterwards.
@@ -246,6 +255,7 @@ def fleet_of(
         count: how many instances.
         engine: an engine of the test's own, without networks; the usual one where none is given.
         recovers: whether what fails is to be brought back.
+        every: how often each is checked.
     """
     home, settings = folder / name, {} if engine is None else {"engine": engine.address}
     with ExitStack() as stack:
@@ -256,6 +266,6 @@ def fleet_of(
         address = settings.get("engine", "unix:///var/run/docker.sock")
         (folder / f"{name}-log").mkdir()
         network = "bridge" if engine is None else "none"
-        fleet = Fleet(app, folder / f"{name}-log", count, address, recovers, network)
+        fleet = Fleet(app, folder / f"{name}-log", count, address, recovers, network, every)
         stack.callback(fleet.stop)
         yield fleet
