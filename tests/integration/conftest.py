@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from p8.app import App
-from support.engine import Second, second_engine, session_image, tidy_app
+from support.engine import Line, Second, second_engine, session_image, tidy_app
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +36,11 @@ def app(home: Path, tmp_path: Path, image: str) -> Iterator[App]:
 def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
     with second_engine(session_image(tmp_path_factory.mktemp("image"))) as made:
         yield made
+
+
+@pytest.fixture
+def line(tmp_path: Path, second: Second) -> Iterator[Line]:
+    """A connection to the second engine that can be cut."""
+    made = Line(tmp_path / "engine.sock", second.address)
+    yield made
+    made.close()

@@ -26,13 +26,6 @@ AI_SESSION = [sys.executable, "-c", "import sys; from p8.cli import ai_session; 
 
 
 @pytest.fixture
-def line(tmp_path: Path, second: Second) -> Iterator[Line]:
-    made = Line(tmp_path / "engine.sock", second.address)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def app(home: Path, tmp_path: Path, second: Second, line: Line) -> Iterator[App]:
     settings = {"engine": line.address, "container_sync": "sync", "container_image": second.image}
     with tidy_app(home, tmp_path / "project", **settings) as made:

@@ -55,13 +55,6 @@ def container(second: Second) -> Iterator:
 
 
 @pytest.fixture
-def line(tmp_path: Path, second: Second) -> Iterator[Line]:
-    made = Line(tmp_path / "engine.sock", second.address)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def sync(line: Line, container, tmp_path: Path) -> Sync:
     import docker
 

@@ -25,13 +25,6 @@ from support.terminal import Terminal
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def serve(home: Path, directory: Path) -> Iterator[Callable[..., Served]]:
     opened: list[Served] = []
 
