@@ -22,6 +22,7 @@ import pytest
 from p8.containers.base import Sample
 from p8.containers.docker import Docker
 from p8.store.instances import installation_of
+from support.document_two import EXAMPLE
 from support.engine import IMAGE, client, remove_all, until
 from support.terminal import Terminal
 
@@ -46,42 +47,6 @@ global:
   max_instances: 10
   auto_cleanup: true
   log_retention: "7d"
-"""
-INSTANCE = """\
-instance:
-  id: "project-a-claude"
-  project: "{project}"
-  mode: "claude"
-
-resources:
-  memory:
-    limit: "1Gi"
-    warning_threshold: "800Mi"
-    critical_threshold: "950Mi"
-  cpu:
-    limit: "500m"
-    warning_threshold: "400m"
-    critical_threshold: "480m"
-
-health:
-  check_interval: "30s"
-  timeout: "5s"
-  max_retries: 3
-  retry_delay: "10s"
-
-networking:
-  preferred_port: 9001
-  port_range: [9000, 9999]
-
-ai_config:
-  claude:
-    model: "claude-3-5-sonnet-20241022"
-    max_tokens: 4096
-    temperature: 0.7
-  gemini:
-    model: "gemini-2.5-pro"
-    max_output_tokens: 8192
-    temperature: 0.9
 """
 
 
@@ -189,7 +154,9 @@ def test_the_documents_folders_and_configuration(rc: Path, work: Path, home: Pat
     said(rc, work, "ai-session list")
     assert {"configs", "states", "logs", "sockets"} <= {path.name for path in home.iterdir()}
     (home / "configs" / "default.yml").write_text(DEFAULTS)
-    (home / "configs" / "project-a-claude.yml").write_text(INSTANCE.format(project=work / "project-a"))
+    (home / "configs" / "project-a-claude.yml").write_text(
+        EXAMPLE.replace("/Users/dev/project-a", str(work / "project-a"))
+    )
     project = work / "project-a"
     assert "project-a-claude is up" in said(rc, project, "ai-session start project-a claude")
     assert "project-a-other is up" in said(rc, project, "ai-session start project-a gemini project-a-other")
