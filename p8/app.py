@@ -555,6 +555,8 @@ class App:
             self.memories.close()
         if "sessions" in self.__dict__:
             self.note_place()
+        if "box" in self.__dict__:
+            self.box.close()
         if "container" in self.__dict__:
             self.container.stop()
         if "meter" in self.__dict__:

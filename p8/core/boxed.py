@@ -71,6 +71,7 @@ class Box:
         self._told = ""
         self._noted: object = None
         self._lock = threading.Lock()
+        self._closed = False
 
     @property
     def is_wanted(self) -> bool:
@@ -82,6 +83,8 @@ class Box:
         if not self.is_wanted:
             return
         with self._lock:
+            if self._closed:
+                return
             session = self._sessions.current
             name = session.session_id if session is not None else ""
             if name and name != self._session:
@@ -89,6 +92,11 @@ class Box:
             elif name:
                 self._note()
             self._session = name  # one that was put down has taken its container along
+
+    def close(self) -> None:
+        """Launch nothing from now on."""
+        with self._lock:
+            self._closed = True
 
     def _note(self) -> None:
         """Record what commands run in, once it is known, for whoever resumes the session."""

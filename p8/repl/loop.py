@@ -131,6 +131,7 @@ class Repl:
         with self._told():
             self._open(options)
         self._is_open = True
+        _ = self.app.box  # made here, as what warms up asks for it on another thread
         warm = threading.Timer(WARM_AFTER_S, self._warm)
         warm.daemon = True
         warm.start()

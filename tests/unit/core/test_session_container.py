@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,3 +184,22 @@ def test_what_failed_is_told_with_its_reason(app: App, runtime: SlowRuntime) -> 
 
     assert app.container.wait(5) is ContainerState.FAILED
     assert app.container.facts() == {"state": "failed", "problem": "the engine has no image p8-session:base"}
+
+
+def test_once_p8_is_left_nothing_is_launched(app: App) -> None:
+    app.ensure_session()
+    app.box.close()
+    app.box.settle()
+
+    assert "container" not in vars(app)
+
+
+def test_settled_from_two_threads_it_is_launched_once(app: App, runtime: SlowRuntime) -> None:
+    app.ensure_session()
+    threads = [threading.Thread(target=app.box.settle) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+    assert settled(app) == [State.RUNNING]
