@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,14 +191,3 @@ def test_once_p8_is_left_nothing_is_launched(app: App) -> None:
     app.box.settle()
 
     assert "container" not in vars(app)
-
-
-def test_settled_from_two_threads_it_is_launched_once(app: App, runtime: SlowRuntime) -> None:
-    app.ensure_session()
-    threads = [threading.Thread(target=app.box.settle) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-
-    assert settled(app) == [State.RUNNING]
