@@ -207,6 +207,7 @@ def break_one(fleet: Fleet, kind: str, within_s: float) -> float:
     fitting = some.get(kind, fleet.ids)
     name = min(fitting, key=lambda one: fleet.broken[one])
     fleet.broken[name] += 1
+    until(lambda: fleet.answers(name), within_s, f"{name} answers before it is made to fail")
     before = fleet.told("UNHEALTHY", name), fleet.told("RECOVERED", name)
     begun = time.monotonic()
     FAULTS[kind](fleet, name)
