@@ -173,8 +173,7 @@ class Repl:
     def _warm(self) -> None:
         """Do in the background what the first prompt did not wait for."""
         with contextlib.suppress(Exception):
-            if self.app.sessions.current is not None:
-                self.app.box.settle()
+            self.app.box.settle()
         with contextlib.suppress(Exception):
             self.app.store.start()
             self._take_letters()

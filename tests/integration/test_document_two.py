@@ -154,10 +154,8 @@ def test_the_documents_folders_and_configuration(rc: Path, work: Path, home: Pat
     said(rc, work, "ai-session list")
     assert {"configs", "states", "logs", "sockets"} <= {path.name for path in home.iterdir()}
     (home / "configs" / "default.yml").write_text(DEFAULTS)
-    (home / "configs" / "project-a-claude.yml").write_text(
-        EXAMPLE.replace("/Users/dev/project-a", str(work / "project-a"))
-    )
     project = work / "project-a"
+    (home / "configs" / "project-a-claude.yml").write_text(EXAMPLE.replace("/Users/dev/project-a", str(project)))
     assert "project-a-claude is up" in said(rc, project, "ai-session start project-a claude")
     assert "project-a-other is up" in said(rc, project, "ai-session start project-a gemini project-a-other")
 
