@@ -119,8 +119,8 @@ def test_commands_run_inside_as_the_person_and_leaving_takes_it_away(start: Star
 
     two = start("-c")
     assert "!" not in {line[:1] for line in two.text.splitlines()}  # a fresh container like the last is no change
-    two.line("!cat ~/note; echo $((40+2))", "42")
-    assert "kept\n42" in two.text
+    two.line("!cat ~/note; echo read-$((40+2))", "read-42")
+    assert "kept\nread-42" in two.text
     (second,) = containers(home)
     assert second.id != first.id
     left(two)
@@ -140,7 +140,7 @@ def test_a_hosted_project_is_left_and_come_back_to(home: Path) -> None:
         os.chown(made.root, 1000, 1000)
     one = Terminal(home, Path(made.root), columns=140, FAKE_CONTAINER="auto")
     one.wait("›")
-    one.line("!echo kept > file; echo $((40+2))", "42")
+    one.line("!echo kept > file; echo made-$((40+2))", "made-42")
     one.wait("⬢ container")
     (first,) = containers(home)
     one.line("/remember the build needs tabs", "recalled three times it becomes a file")
@@ -152,8 +152,8 @@ def test_a_hosted_project_is_left_and_come_back_to(home: Path) -> None:
     two = Terminal(home, Path(made.root), "-c", columns=140, FAKE_CONTAINER="auto")
     two.wait("›")
     two.line("/recall", "the build needs tabs")
-    two.line("!cat file; echo $((40+3))", "43")
-    assert "kept\n43" in two.text
+    two.line("!cat file; echo read-$((40+2))", "read-42")
+    assert "kept\nread-42" in two.text
     (second,) = containers(home)
     assert second.id != first.id
     left(two)
