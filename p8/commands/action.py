@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from p8.core.actions import MISSING, PROJECT_FOLDER, USER_FOLDER, Action, Book, 
 from p8.errors import NotFound, P8Error, StoreError, UsageError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.core.habits import Suggestion
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Card, Result, Table, Text, View, command
 from p8.errors import UsageError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.core.discovery import Discovered
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Confirm, Result, Table, Text, View, command
@@ -10,6 +9,8 @@ from p8.core.doctor import Report, plain
 from p8.model import Finding
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
 
 COLUMNS = ("SESSION", "ENTRY", "WHERE", "WHAT")

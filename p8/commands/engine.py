@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ from p8.errors import Conflict, ContainerError, UsageError
 from p8.model import from_us, now_us
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.core.supervisor import Lookout
     from p8.events import Change

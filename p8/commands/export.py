@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,8 @@ from p8.errors import NotFound, UsageError
 from p8.model import SessionRow
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.formats.redact import Redactor
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from p8.commands.checkpoint import git_line
@@ -12,6 +11,8 @@ from p8.errors import NotFound, UsageError
 from p8.model import Checkpoint, from_us
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.core.files import Turn
     from p8.workspace.restore import Action, Plan, Record

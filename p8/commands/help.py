@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import CALLED, Arg, Command, Quit, Result, Table, Text, command
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
 
 KEYS = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from p8.errors import ConfigError, ContainerError, NotFound, P8Error, UsageError
 from p8.model import now_us
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.containers.base import Sample
     from p8.containers.watch import Verdict

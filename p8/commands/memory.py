@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Card, Confirm, Result, Table, Text, command
@@ -11,6 +10,8 @@ from p8.core.memories import SCOPES
 from p8.core.shelf import Memory
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
 
 SCOPE = Arg("--scope", "session, project or user", choices=SCOPES)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Choose, Result, Table, Text, command
 from p8.errors import P8Error, UsageError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.model import SessionRow
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Result, Serve, command
 from p8.errors import UsageError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from p8.commands.registry import Arg, Result, Retry, Table, command
@@ -10,6 +9,8 @@ from p8.commands.session import age, short, target
 from p8.model import Entry, Hit, from_us
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
 
 

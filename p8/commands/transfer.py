@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from p8.errors import UsageError
 from p8.model import from_us
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
     from p8.core.transfer import Found, Outcome, Report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from p8.commands.registry import Arg, Result, Table, Text, command
@@ -10,6 +9,8 @@ from p8.core.ui import FIELDS, may_be, spoken
 from p8.errors import UsageError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from p8.app import App
 
 

@@ -34,7 +34,7 @@ from p8.containers.base import (
     check_mounts,
 )
 from p8.containers.channel import ExecChannel
-from p8.containers.endpoint import CONNECT_S, Address, knock, options_of
+from p8.containers.endpoint import CONNECT_S, Address, knock, library, options_of
 from p8.containers.network import Bridge
 from p8.errors import ContainerError
 from p8.model import parse_time, to_us
@@ -86,8 +86,7 @@ class Docker:
             return self._client
 
     def _connect(self, timeout_s: float | None) -> Any:
-        import docker
-
+        docker = library()
         options = options_of(self.address)
         self.endpoint = options.get("base_url") or "unix:///var/run/docker.sock"
         try:
@@ -149,8 +148,7 @@ class Docker:
 
     def has_image(self, name: str) -> str:
         """Return the id of an image, or ""."""
-        import docker.errors
-
+        docker = library()
         with self._asking() as api:
             try:
                 return str(api.inspect_image(name)["Id"])
@@ -211,7 +209,7 @@ class Docker:
 
     def _create(self, spec: ContainerSpec) -> str:
         """Create a container, in the way of none but P8's own leftovers; return its id."""
-        import docker.errors
+        docker = library()
         import requests
 
         body = self._body(spec)
@@ -276,8 +274,7 @@ class Docker:
 
     def inspect(self, container_id: str) -> Container | None:
         """Return one of this installation's containers as it is now, or None."""
-        import docker.errors
-
+        docker = library()
         with self._asking(container_id[:24]) as api:
             try:
                 data = api.inspect_container(container_id)
@@ -294,8 +291,7 @@ class Docker:
 
     def act(self, container_id: str, verb: str, grace_s: float = 10.0) -> None:
         """Do one of start, stop, kill, restart, pause, unpause or remove; see `Runtime.act`."""
-        import docker.errors
-
+        docker = library()
         if verb not in _ACTS:
             raise ValueError(verb)
         try:
@@ -409,8 +405,7 @@ class Docker:
 
     def remove_volume(self, name: str) -> None:
         """Remove one of this installation's volumes."""
-        import docker.errors
-
+        docker = library()
         with self._asking(name) as api:
             try:
                 labels = api.inspect_volume(name).get("Labels") or {}
@@ -474,7 +469,7 @@ def _volume(volume: Volume, labels: Mapping[str, str]) -> dict[str, Any]:
 
 def _translated(error: Exception, endpoint: str, what: str = "") -> ContainerError:
     """Make a ContainerError of what the SDK raised."""
-    import docker.errors
+    docker = library()
     import requests
 
     if isinstance(error, ContainerError):

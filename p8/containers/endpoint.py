@@ -7,6 +7,7 @@ not how it is (a tunnel, a second machine's socket) a setting says so.
 from __future__ import annotations
 
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from p8.config import Config
 from p8.errors import ConfigError, ContainerError
 
 CONNECT_S = 5.0
+INSTALL = "pip install 'p8[containers]'"
 SHARING = ("auto", "bind", "sync")
 
 
@@ -52,16 +54,30 @@ def knock(endpoint: str) -> None:
             tried.connect(endpoint.removeprefix("unix://"))
 
 
+def library() -> Any:
+    """Return the engine's library, with its errors. Raises ContainerError: it is not installed."""
+    try:
+        import docker
+        import docker.errors
+        import docker.tls
+    except ModuleNotFoundError as error:
+        raise ContainerError(f"containers need {error.name}, which is not installed", INSTALL) from error
+    return docker
+
+
+def has_library() -> bool:
+    """Return whether it is installed, without loading it."""
+    return find_spec("docker") is not None
+
+
 def options_of(address: Address) -> dict[str, Any]:
     """Return the client's arguments for an address, looked up as the `docker` program does."""
-    import docker
-    from docker.tls import TLSConfig
-
+    docker = library()
     if address.host:
         options: dict[str, Any] = {"base_url": address.host}
         if address.certificates:
             folder = Path(address.certificates)
-            options["tls"] = TLSConfig(
+            options["tls"] = docker.tls.TLSConfig(
                 client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
                 ca_cert=str(folder / "ca.pem"),
                 verify=True,

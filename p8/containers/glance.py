@@ -1,7 +1,7 @@
 """A quick look at a local engine, over its socket and without its library: whether it answers, and which images it has.
 
 For those who wait at a prompt: milliseconds where the library takes a third of a second to load. Of an engine that is
-not behind a Unix socket nothing is said. Refuses: to change anything.
+not behind a Unix socket, or that P8 could not use for want of its library, nothing is said. Refuses: to change anything.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import orjson
 
-from p8.containers.endpoint import Address
+from p8.containers.endpoint import Address, has_library
 
 USUAL = "unix:///var/run/docker.sock"
 WITHIN_S = 0.5
@@ -52,7 +52,7 @@ def glance(address: Address, person: Path, images: Sequence[str]) -> Glance:
         images: names of images to look for.
     """
     endpoint = endpoint_of(address, person)
-    if not endpoint.startswith("unix://"):
+    if not endpoint.startswith("unix://") or not has_library():
         return Glance(endpoint, False, False, {})
     until = time.monotonic() + WITHIN_S
     found: dict[str, str] = {}

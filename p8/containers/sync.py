@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from p8.containers import sync_agent
 from p8.containers.base import EngineDown
+from p8.containers.endpoint import library
 from p8.containers.merge import Merged, Node, Want, deletions, merge
 from p8.containers.sync_agent import OWN, is_ignored, is_inside
 from p8.errors import ContainerError
@@ -422,9 +423,7 @@ class _Far:
         except (tarfile.TarError, ValueError) as error:
             raise EngineDown(f"the connection broke off ({type(error).__name__})", "it is tried again") from error
         except Exception as error:
-            import docker.errors
-
-            if isinstance(error, docker.errors.APIError):
+            if isinstance(error, library().errors.APIError):
                 said = str(error.explanation or error)
                 raise ContainerError(f"the container cannot be synchronised: {said}", "is it running?") from error
             if isinstance(error, OSError) and type(error).__module__ == "builtins" and error.filename:

@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from p8.app import App
 from support.engine import IMAGE, OwnEngine, client, tidy_app, until
-from support.prober import get, is_up, registry
+from support.prober import get, is_up, registry, says
 
 CLOSELY = 4
+CONTROLS = 8
+PATIENCE = 4  #: times as long as it may take is waited, as what it took is judged afterwards, without what was still
 SERVED = Path(__file__).with_name("served.py")
 SETTINGS = """\
 instance: {{workspace: /app/project}}
@@ -196,51 +198,95 @@ FAULTS: dict[str, Callable[[Fleet, str], None]] = {
 }  # fmt: skip
 
 
-def break_one(fleet: Fleet, kind: str, within_s: float) -> float:
+class Span(NamedTuple):
+    """From when to when something took, in seconds since 1970."""
+
+    begun: float
+    ended: float
+
+    def without(self, still: Sequence[float]) -> float:
+        """Return how many seconds it took beside those in which the machine stood still."""
+        return self.ended - self.begun - sum(self.begun <= second <= self.ended for second in still)
+
+
+def break_one(fleet: Fleet, kind: str, within_s: float) -> Span:
     """
     Make an instance fail, the one it has happened to least, and wait until it is well.
 
     Returns:
-        for how many seconds it did not answer, at most: from before the fault until it answered again.
+        when it did not answer, at most: from before the fault until it answered again.
     """
+    within_s *= PATIENCE
     some = {"port closed": fleet.ids[:CLOSELY], "health command": fleet.ids[:1], "image missing": fleet.ids[-1:]}
     fitting = some.get(kind, fleet.ids)
     name = min(fitting, key=lambda one: fleet.broken[one])
     fleet.broken[name] += 1
     until(lambda: fleet.answers(name), within_s, f"{name} answers before it is made to fail")
     before = fleet.told("UNHEALTHY", name), fleet.told("RECOVERED", name)
-    begun = time.monotonic()
+    begun = time.time()
     FAULTS[kind](fleet, name)
     until(lambda: fleet.told("UNHEALTHY", name) > before[0], within_s, f"{kind}: {name} was told of")
     until(lambda: fleet.told("RECOVERED", name) > before[1], within_s, f"{kind}: {name} was recovered")
     until(lambda: fleet.answers(name), within_s, f"{kind}: {name} answers")
-    return time.monotonic() - begun
+    return Span(begun, time.time())
 
 
-def restart_engine(fleet: Fleet, engine: OwnEngine, within_s: float) -> float:
-    """Stop a fleet's engine and start it; return after how long, from its first answer on, all were well."""
+def restart_engine(fleet: Fleet, engine: OwnEngine, within_s: float) -> Span:
+    """Stop a fleet's engine and start it; return from its first answer to when all were well."""
+    within_s *= PATIENCE
     before = fleet.told("ENGINE_UP")
     engine.stop()
     until(lambda: not any(fleet.answers(name) for name in fleet.ids), within_s, "nobody answers without an engine")
     engine.start()
-    begun = time.monotonic()
+    begun = time.time()
     until(lambda: fleet.told("ENGINE_UP") > before, within_s, "told that the engine is back")
     until(lambda: all(fleet.answers(name) for name in fleet.ids), within_s, "all answer again")
-    return time.monotonic() - begun
+    return Span(begun, time.time())
 
 
 @contextmanager
 def probing(folder: Path, fleets: Sequence[Fleet]) -> Iterator[Path]:
     """Probe all instances meanwhile; gives the log, to be added up afterwards."""
     log, asked = folder / "probes.log", folder / "probes.json"
-    asked.write_text(json.dumps({"log": str(log), "fleets": [fleet.probed() for fleet in fleets]}))
+    with controls(folder) as ports:
+        fleets_probed = [fleet.probed() for fleet in fleets]
+        asked.write_text(json.dumps({"log": str(log), "fleets": fleets_probed, "controls": ports}))
+        with asking(asked):
+            until(lambda: log.exists() and log.stat().st_size, 20, "the first probe")
+            yield log
+
+
+@contextmanager
+def asking(asked: Path) -> Iterator[None]:
+    """Have a process do what `support/prober.py` does."""
     process = subprocess.Popen([sys.executable, "-m", "support.prober", str(asked)], cwd=Path(__file__).parents[1])
     try:
-        until(lambda: log.exists() and log.stat().st_size, 20, "the first probe")
-        yield log
+        yield
     finally:
         process.terminate()
         process.wait(10)
+
+
+@contextmanager
+def controls(folder: Path) -> Iterator[dict[str, int]]:
+    """Give ports of containers like those of instances that neither P8 nor a fault touches."""
+    sdk = client("unix:///var/run/docker.sock")
+    shutil.copy(SERVED, folder / SERVED.name)
+    made: dict[str, Any] = {}
+    try:
+        for name in (f"control-{number}" for number in range(CONTROLS)):
+            made[name] = sdk.containers.run(
+                IMAGE, ["python3", "-I", "-S", f"/{SERVED.name}"], detach=True, ports={"9000/tcp": ("127.0.0.1", None)},
+                environment={"AI_INSTANCE_ID": name, "AI_PORT": "9000", "AI_SOCKET_PATH": "/tmp/s"},
+                volumes=[f"{folder / SERVED.name}:/{SERVED.name}:ro"],
+            )  # fmt: skip
+        known = {name: int(sdk.api.port(one.id, 9000)[0]["HostPort"]) for name, one in made.items()}
+        until(lambda: all(asyncio.run(says(name, port)) for name, port in known.items()), 30, "the controls answer")
+        yield known
+    finally:
+        for one in made.values():
+            one.remove(force=True)
+        sdk.close()
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """`python -m support.prober FILE`: asks every instance of some homes once a second whether it answers.
 
-The file is JSON: `log`, where a line a second goes, and `fleets`, each with P8's `registry`, the `engine`'s socket and
-the `ids` of its instances. An instance is up in a second when it says its own name with status 200, in less than a
-second, at the one attempt made in it: on its port where it has one, else on its socket, as `registry.json` has them.
-The engine is up in a second when it answers before and after.
+The file is JSON: `log`, where a line a second goes, `fleets`, each with P8's `registry`, the `engine`'s socket and the
+`ids` of its instances, and `controls`, ports by name of containers that P8 has nothing to do with. An instance is up in
+a second when it says its own name with status 200, in less than a second, at the one attempt made in it: on its port
+where it has one, else on its socket, as `registry.json` has them. The engine is up in a second when it answers before
+and after. The machine stood still in a second when fewer than half of the controls answered: nobody breaks those.
 """
 
 from __future__ import annotations
@@ -46,12 +47,15 @@ async def asked(place: int | str, path: bytes) -> tuple[int, bytes]:
         return 0, b""
 
 
+async def says(name: str, place: int | str) -> bool:
+    """Return whether who answers there says that name."""
+    status, body = await asked(place, b"/")
+    return status == 200 and body.strip() == name.encode()
+
+
 async def is_up(known: dict[str, Any], name: str) -> bool:
     one = known.get(name)
-    if one is None:
-        return False
-    status, body = await asked(one["port"] or one["socket_path"], b"/")
-    return status == 200 and body.strip() == name.encode()
+    return one is not None and await says(name, one["port"] or one["socket_path"])
 
 
 def registry(path: str) -> dict[str, Any]:
@@ -74,8 +78,10 @@ async def main(asked_for: dict[str, Any]) -> None:
     begun, number = time.monotonic(), 0
     with Path(asked_for["log"]).open("a", buffering=1) as log:
         while os.getppid() != 1:
-            fleets = await asyncio.gather(*map(look, asked_for["fleets"]))
-            log.write(json.dumps({"second": number, "time": time.time(), "fleets": fleets}) + "\n")
+            looks = asyncio.gather(*map(look, asked_for["fleets"]))
+            controls = asyncio.gather(*(says(*one) for one in asked_for["controls"].items()))
+            line = {"second": number, "time": time.time(), "fleets": await looks, "controls": await controls}
+            log.write(json.dumps(line) + "\n")
             number = max(number + 1, math.ceil(time.monotonic() - begun))
             await asyncio.sleep(max(begun + number - time.monotonic(), 0))
 
@@ -88,6 +94,7 @@ class Availability(NamedTuple):
     instance_seconds: int  #: looked at while their engine was up
     lost: int  #: of them, those without an answer
     engine_away: int  #: seconds in which an engine did not answer
+    still: tuple[float, ...]  #: when the machine stood still, a time for each second; not counted among the others
 
     @property
     def percent(self) -> float:
@@ -98,12 +105,19 @@ class Availability(NamedTuple):
 def availability(log: Path) -> Availability:
     """Add a log up."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    looks = [fleet for line in lines for fleet in line["fleets"]]
+    looks, still = [], []
+    for line, after in zip(lines, [*lines[1:], None], strict=True):
+        if 2 * sum(line["controls"]) >= len(line["controls"]):
+            looks += line["fleets"]
+        else:
+            took = after["second"] - line["second"] if after is not None else 1
+            still += [line["time"] + number for number in range(took)]
     counted = [fleet for fleet in looks if fleet["engine"]]
     span = lines[-1]["second"] + 1 if lines else 0
     return Availability(
         len(lines), span - len(lines), sum(fleet["asked"] for fleet in counted),
         sum(len(fleet["down"]) for fleet in counted), len(looks) - len(counted),
+        tuple(still),
     )  # fmt: skip
 
 

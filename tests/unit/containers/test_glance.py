@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -86,6 +87,13 @@ def test_one_that_is_not_there_is_not_up_and_one_far_away_is_not_asked() -> None
 
     assert glance(away, Path("/nowhere"), ["x"]) == Glance(away.host, True, False, {})
     assert glance(far, Path("/nowhere"), ["x"]) == Glance(far.host, False, False, {})
+
+
+def test_one_that_could_not_be_used_is_not_asked(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = serve(engine)
+    monkeypatch.setitem(sys.modules, "docker", None)
+
+    assert glance(address, Path("/nowhere"), ["p8-session:base"]) == Glance(address.host, False, False, {})
 
 
 def test_where_only_the_library_can_tell_nothing_is_said(tmp_path: Path) -> None:
