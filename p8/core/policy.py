@@ -1,7 +1,8 @@
 """Decides what is to be done about what was seen of instances. No clock, no engine, no disk: facts in, decisions out.
 
 A container that stopped is started again at once, one that answers no longer after its retries; each further restart
-waits twice as long, and after a ceiling it is given up and said so. Being well for a while clears the account.
+waits twice as long, and after a ceiling it is given up and said so. Being well for a while clears the account. When
+most fall silent at once it is the machine that is slow: restarting them all would make it slower, so it is waited for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ OVER_SAMPLES = 2  #: in a row at or over a threshold, for an alert
 UNDER_SAMPLES = 5  #: in a row well under it, for the alert to be over
 UNDER = 0.9
 GRACE_S = 10.0  #: after a restart a program may take so long to answer
+MANY = 3  #: that fall silent at once, and are more than half of those looked at
+AT_ONCE_S = 6.0  #: longer than a silent one is left alone
+HELD_S = 15.0  #: so long the machine is waited for
 AGAIN_S = 60.0  #: the same alert is not said more often
 
 
@@ -101,11 +105,37 @@ class Account:
     said: dict[Alert, float] = field(default_factory=dict)
 
 
+class Silence:
+    """Tells a machine that stands still from programs that do: whether most instances fell silent at once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, bool]] = {}
+        self._since: float | None = None
+
+    def note(self, verdict: Verdict, now: float) -> None:
+        """Take in what was seen of one."""
+        self._seen[verdict.id] = now, verdict.is_up and not verdict.healthy
+        recent = [silent for at, silent in self._seen.values() if now - at <= AT_ONCE_S]
+        if not MANY <= sum(recent) > len(recent) / 2:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+
+    def forget(self, instance: str) -> None:
+        """Leave one out."""
+        self._seen.pop(instance, None)
+
+    def holds(self, now: float) -> bool:
+        """Return whether it is to be waited for."""
+        return self._since is not None and now - self._since < HELD_S
+
+
 class Policy:
     """Keeps an account of each instance and decides by it. Times are seconds of any clock that only goes forward."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
+        self._silence = Silence()
 
     def account(self, instance: str) -> Account:
         """Return the account of an instance, opened where there is none."""
@@ -114,10 +144,12 @@ class Policy:
     def forget(self, instance: str) -> None:
         """Close an account: it was stopped, or a person took it in hand."""
         self._accounts.pop(instance, None)
+        self._silence.forget(instance)
 
     def judge(self, verdict: Verdict, rules: HealthRules, now: float) -> list[Decision]:
         """Decide on a verdict."""
         account = self.account(verdict.id)
+        self._silence.note(verdict, now)
         if account.recovering:
             return []
         if verdict.healthy:
@@ -136,6 +168,8 @@ class Policy:
                 Tell(Alert.UNHEALTHY, verdict.id, "warning", f"{verdict.id} is unhealthy: {why}", {"reasons": why})
             )
         if not rules.restart or account.given_up or now < account.not_before:
+            return decisions
+        if verdict.is_up and self._silence.holds(now):
             return decisions
         if account.attempts >= rules.max_restarts:
             account.given_up = True

@@ -11,8 +11,8 @@ RULES = HealthRules(retry_delay_s=10.0, max_retries=3, max_restarts=4, stable_s=
 RESOURCES = Resources()
 
 
-def verdict(healthy: bool, state: State | None = State.RUNNING) -> Verdict:
-    return Verdict("i", "c", healthy, state, () if healthy else ("broken",), 0)
+def verdict(healthy: bool, state: State | None = State.RUNNING, name: str = "i") -> Verdict:
+    return Verdict(name, "c", healthy, state, () if healthy else ("broken",), 0)
 
 
 def said(decisions: list[Decision]) -> list[str]:
@@ -43,6 +43,37 @@ def test_recovery_is_told_with_how_long_it_took() -> None:
 
     assert said(told) == ["RECOVERED"]
     assert told[0].data["after_s"] == 2.5
+
+
+def judged(policy: Policy, silent: int, of: int, at: float, state: State = State.RUNNING) -> dict[str, list[str]]:
+    """Judge so many at a time, twice, of which the first are silent; return what is decided of these."""
+    rules, found = RULES._replace(max_retries=1), {}
+    for now in (at, at + 1):
+        for number in range(of):
+            seen = verdict(number >= silent, state if number < silent else State.RUNNING, f"i{number}")
+            for one in policy.judge(seen, rules, now):
+                found.setdefault(one.instance, []).append(*said([one]))
+    return found
+
+
+def test_where_most_fall_silent_at_once_the_machine_is_waited_for() -> None:
+    policy = Policy()
+    found = judged(policy, silent=4, of=6, at=0.0)
+    assert [name for name, what in found.items() if "Recover" in what] == ["i0", "i1"]  # before a third was silent
+    assert found["i3"] == ["UNHEALTHY"]
+    assert judged(policy, silent=0, of=6, at=5.0)["i3"] == ["RECOVERED"]
+
+
+def test_where_most_stay_silent_they_are_restarted_all_the_same() -> None:
+    policy = Policy()
+    for at in (0.0, 4.0, 8.0, 12.0):
+        assert "Recover" not in judged(policy, silent=4, of=6, at=at).get("i2", [])
+    assert judged(policy, silent=4, of=6, at=16.0) == {"i2": ["Recover"], "i3": ["Recover"]}
+
+
+def test_some_that_fall_silent_and_all_that_have_ended_are_restarted_at_once() -> None:
+    assert sum("Recover" in what for what in judged(Policy(), silent=4, of=10, at=0.0).values()) == 4
+    assert sum("Recover" in what for what in judged(Policy(), 4, 6, 0.0, State.EXITED).values()) == 4
 
 
 def test_nothing_is_decided_while_a_recovery_is_under_way() -> None:
