@@ -242,7 +242,7 @@ class SessionManager:
         with self._lock:
             session = self._required()
             check_transition(session.status, status, session.session_id)
-            values: dict[str, Any] = {"status": str(status), **more}
+            values: dict[str, Any] = {"status": str(status), **self._named_by_runs(), **more}
             if status is Status.COMPLETED:
                 values["ended"] = self.store.clock()
             try:
@@ -252,6 +252,14 @@ class SessionManager:
                 session.end_time = from_us(values["ended"]) if "ended" in values else None
                 self._drop()
             self.store.save()
+
+    def _named_by_runs(self) -> dict[str, Any]:
+        """Return a title made of the first command of a session in which nothing was said."""
+        session = self._required()
+        if self._titled or not self.runs:
+            return {}
+        session.metadata["title"] = title = title_from(f"$ {self.runs[0][1].get('command', '')}")
+        return {"title": title, "title_source": "auto"}
 
     def _put_down(self) -> None:
         if self.current is not None:

@@ -62,6 +62,24 @@ def test_illegal_steps_name_the_legal_ones(manager: SessionManager) -> None:
         manager.resume_session("20200101-000000-000000-0000")
 
 
+@pytest.mark.parametrize(
+    ("said", "title"), [([], "$ make test"), ([{"role": "user", "content": "Why does it fail?"}], "Why does it fail?")]
+)
+def test_a_session_without_a_word_is_called_after_its_first_command(
+    manager: SessionManager, said: list[dict[str, str]], title: str
+) -> None:
+    session = manager.start_session("demo")
+    manager.record_execution("make test", exit_code=2, output="no rule")
+    manager.record_execution("make", exit_code=0, output="")
+    for message in said:
+        manager.record_message(message)
+    manager.pause_session()
+
+    row = manager.store.sessions.get(session.session_id)
+    assert (row.title, row.title_source) == (title, "auto")
+    assert session.metadata["title"] == title
+
+
 def test_looking_at_a_session_does_not_move_it(manager: SessionManager) -> None:
     first = manager.start_session("demo")
     manager.record_message({"role": "user", "content": "a"})
