@@ -133,10 +133,10 @@ class App:
         self.progress(fraction, text)
 
     def _figures(self) -> dict[str, Any]:
-        from p8.core.gauge import figures_of
-
         if "planner" not in self.__dict__ or not self.planner.is_current:
             return {}
+        from p8.core.gauge import figures_of
+
         return figures_of(self.planner.usage, self.planner.plan, self.planner.window)
 
     def say_metrics(self, why: str, **measured: Any) -> None:

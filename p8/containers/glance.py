@@ -1,7 +1,7 @@
 """A quick look at a local engine, over its socket and without its library: whether it answers, and which images it has.
 
 For those who wait at a prompt: milliseconds where the library takes a third of a second to load. Of an engine that is
-not behind a Unix socket, or that P8 could not use for want of its library, nothing is said. Refuses: to change anything.
+not behind a Unix socket, or that P8 has no library to use, nothing is said. Refuses: to change anything.
 """
 
 from __future__ import annotations

@@ -106,9 +106,10 @@ class Repl:
         self._draft = ""
         self._last_session = ""
         self._is_open = False
+        self._drawn = threading.Event()  # set once the first prompt is: what goes on beside it would slow it down
         self._post: Post | None = None
         self._prompt: PromptSession[str] = PromptSession(
-            history=ThreadedHistory(TypedLines(app, "")),
+            history=ThreadedHistory(TypedLines(app, "", self._drawn)),
             completer=ReplCompleter(app),
             complete_in_thread=True,
             complete_style=CompleteStyle.COLUMN,
@@ -118,6 +119,7 @@ class Repl:
             bottom_toolbar=self._toolbar,
             enable_history_search=True,
         )
+        self._prompt.app.after_render += self._after_render
         self._theme = ""
         self._look()
         app.bus.subscribe(self._heard)
@@ -132,9 +134,6 @@ class Repl:
             self._open(options)
         self._is_open = True
         _ = self.app.box  # made here, as what warms up asks for it on another thread
-        warm = threading.Timer(WARM_AFTER_S, self._warm)
-        warm.daemon = True
-        warm.start()
         if not self.app.model and not self.app.catalog.installed_local():
             self._offer_model()
         while not self._leaving:
@@ -151,6 +150,13 @@ class Repl:
                     self._take(line)
                 self.hint.refresh()
         return 0
+
+    def _after_render(self, _application: object) -> None:
+        if not self._drawn.is_set():
+            self._drawn.set()
+            warm = threading.Timer(WARM_AFTER_S, self._warm)
+            warm.daemon = True
+            warm.start()
 
     def _look(self) -> None:
         """Draw everything in the session's theme."""
@@ -492,7 +498,7 @@ class Repl:
                 self._resume(error.session_id, take_over=True)
 
     def _switched(self, effect: Switched, before: SessionRow | None = None) -> None:
-        history = ThreadedHistory(TypedLines(self.app, effect.session_id))
+        history = ThreadedHistory(TypedLines(self.app, effect.session_id, self._drawn))
         self._prompt.history = self._prompt.default_buffer.history = history
         self.status.tokens = 0
         self._draft = effect.draft

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,28 @@ if TYPE_CHECKING:
     from p8.app import App
 
 
-class TypedLines(History):
-    """What Up and Ctrl-R walk: the session's lines, before them those of earlier sessions of the project."""
+DRAWN_S = 2.0  #: a prompt that is not drawn by then is waited for no longer
 
-    def __init__(self, app: App, session_id: str) -> None:
+
+class TypedLines(History):
+    """
+    What Up and Ctrl-R walk: the session's lines, before them those of earlier sessions of the project.
+
+    Args:
+        app: whose.
+        session_id: of the session; empty where there is none yet.
+        drawn: set once the first prompt is drawn.
+    """
+
+    def __init__(self, app: App, session_id: str, drawn: threading.Event) -> None:
         super().__init__()
         self._app = app
         self._session_id = session_id
+        self._drawn = drawn
 
     def load_history_strings(self) -> Iterable[str]:
-        """Return lines, newest first."""
+        """Return lines, newest first; not before there is a prompt to walk them at."""
+        self._drawn.wait(DRAWN_S)
         from p8.commands.talk import typed_in, typed_in_project
 
         limit = self._app.config.user_shell_history

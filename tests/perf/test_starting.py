@@ -12,8 +12,7 @@ from pathlib import Path
 import pexpect
 
 from p8.testing import make_app
-
-BARE = "from prompt_toolkit import PromptSession\nPromptSession().prompt('› ')"
+from support.timing import BARE
 
 
 def to_prompt(command: list[str], env: dict[str, str], directory: Path) -> float:
@@ -34,7 +33,7 @@ def test_exec_to_a_usable_prompt(home: Path, tmp_path: Path, report) -> None:
     (home / "config.toml").write_text('model = "local"\n')
     times: dict[str, list[float]] = {"p8": [], "bare": []}
     for _ in range(9):
-        times["bare"].append(to_prompt([sys.executable, "-c", BARE], env, tmp_path))
+        times["bare"].append(to_prompt(BARE, env, tmp_path))
         times["p8"].append(to_prompt([sys.executable, "-m", "p8"], env, tmp_path))
     ratio = statistics.median(times["p8"]) / statistics.median(times["bare"])
     note = f"p8 {statistics.median(times['p8']):.0f} ms, bare {statistics.median(times['bare']):.0f} ms"

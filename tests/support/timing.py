@@ -5,10 +5,13 @@ from __future__ import annotations
 import resource
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+BARE = [sys.executable, "-c", "from prompt_toolkit import PromptSession\nPromptSession().prompt('› ')"]
 
 
 def interleaved(cases: dict[str, Callable[[], Any]], rounds: int, calls: int) -> dict[str, float]:
