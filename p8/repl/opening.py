@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from p8.core.reality import last_stood, reality_check
 from p8.errors import NotFound, P8Error, StoreError
 from p8.model import SessionRow
-from p8.session import Session
 
 if TYPE_CHECKING:
     from p8.app import App
+    from p8.session import Session
 
 
 def wanted(app: App, options: dict[str, Any]) -> SessionRow | None:
