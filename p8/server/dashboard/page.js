@@ -53,8 +53,8 @@ export function confirmed(title, content, yes, other) {
     dialog.replaceChildren(form);
     dialog.returnValue = "no";
     const before = document.activeElement;
-    dialog.onclose = () => {
-      if (before?.isConnected) before.focus();
+    dialog.onclose = () => { // told a moment after the browser has given the focus back: whoever has moved on stays there
+      if (before?.isConnected && document.activeElement === document.body) before.focus();
       resolve(dialog.returnValue === "yes" ? true : dialog.returnValue === "other" ? "other" : false);
     };
     dialog.showModal();
