@@ -8,6 +8,7 @@ Refuses: to touch a session that is active, was used lately, or whose entries do
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 
 from p8.errors import StoreError
@@ -51,10 +52,17 @@ def expand(body: bytes, size: int) -> bytes:
 
 
 class Codec:
-    """Compresses and expands single entries with the store's dictionaries; knows all that were ever used."""
+    """
+    Compresses and expands single entries with the store's dictionaries; knows all that were ever used.
+
+    Any thread may expand: each has decompressors of its own, as one that two threads use at once ends the process.
+    To compress is for whoever holds the fold's lock.
+    """
 
     def __init__(self) -> None:
-        self._decompressors: dict[int, Any] = {}
+        self._dictionaries: dict[int, Any] = {}
+        self._own = threading.local()
+        self._making = threading.Lock()
         self._compressor: Any = None
         self._known: list[tuple[int, int]] = []
 
@@ -67,7 +75,7 @@ class Codec:
             self._compressor = None
             for (body,) in db.execute("SELECT body FROM dictionaries ORDER BY id"):
                 dictionary = zstandard.ZstdCompressionDict(body)
-                self._decompressors[dictionary.dict_id()] = zstandard.ZstdDecompressor(dict_data=dictionary)
+                self._dictionaries.setdefault(dictionary.dict_id(), dictionary)
                 self._compressor = zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary)
             self._known = known
         return self._compressor is not None
@@ -94,6 +102,17 @@ class Codec:
         except UnicodeDecodeError as error:
             raise StoreError(f"damaged packed entry: {error!r}", "p8 doctor finds and reports damage") from error
 
+    def _decompressor(self, dictionary: int, db: Any) -> Any:
+        """Make this thread's. Raises KeyError: the dictionary is gone."""
+        import zstandard
+
+        if dictionary not in self._dictionaries:
+            self.load(db)
+        with self._making:
+            made = zstandard.ZstdDecompressor(dict_data=self._dictionaries[dictionary])
+        self._own.__dict__[dictionary] = made
+        return made
+
     def expand(self, data: bytes, db: Any) -> bytes:
         """Return the bytes that `pack` compressed. Raises StoreError as `unpack` does."""
         import zstandard
@@ -102,9 +121,8 @@ class Codec:
             frame = zstandard.get_frame_parameters(data)
             if frame.content_size > MOST_BYTES:
                 raise StoreError("damaged packed entry: its size makes no sense", "p8 doctor finds and reports damage")
-            if frame.dict_id not in self._decompressors:
-                self.load(db)
-            return self._decompressors[frame.dict_id].decompress(data)  # type: ignore[no-any-return]
+            made = self._own.__dict__.get(frame.dict_id) or self._decompressor(frame.dict_id, db)
+            return made.decompress(data)  # type: ignore[no-any-return]
         except (zstandard.ZstdError, KeyError, MemoryError) as error:
             raise StoreError(f"damaged packed entry: {error!r}", "p8 doctor finds and reports damage") from error
 
