@@ -51,6 +51,13 @@ def expand(body: bytes, size: int) -> bytes:
         raise StoreError(f"damaged entry: {error}", "p8 doctor finds and reports damage") from error
 
 
+class Own(threading.local):
+    """A thread's decompressors, by dictionary."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, Any] = {}
+
+
 class Codec:
     """
     Compresses and expands single entries with the store's dictionaries; knows all that were ever used.
@@ -61,7 +68,7 @@ class Codec:
 
     def __init__(self) -> None:
         self._dictionaries: dict[int, Any] = {}
-        self._own = threading.local()
+        self._own = Own()
         self._making = threading.Lock()
         self._compressor: Any = None
         self._known: list[tuple[int, int]] = []
@@ -110,7 +117,7 @@ class Codec:
             self.load(db)
         with self._making:
             made = zstandard.ZstdDecompressor(dict_data=self._dictionaries[dictionary])
-        self._own.__dict__[dictionary] = made
+        self._own.made[dictionary] = made
         return made
 
     def expand(self, data: bytes, db: Any) -> bytes:
@@ -121,7 +128,7 @@ class Codec:
             frame = zstandard.get_frame_parameters(data)
             if frame.content_size > MOST_BYTES:
                 raise StoreError("damaged packed entry: its size makes no sense", "p8 doctor finds and reports damage")
-            made = self._own.__dict__.get(frame.dict_id) or self._decompressor(frame.dict_id, db)
+            made = self._own.made.get(frame.dict_id) or self._decompressor(frame.dict_id, db)
             return made.decompress(data)  # type: ignore[no-any-return]
         except (zstandard.ZstdError, KeyError, MemoryError) as error:
             raise StoreError(f"damaged packed entry: {error!r}", "p8 doctor finds and reports damage") from error
