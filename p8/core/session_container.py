@@ -198,8 +198,9 @@ class SessionContainer:
                 before.join()
             work(*words)
 
-        self._thread = threading.Thread(target=run, name=name, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        self._thread = thread  # only now: others join what they find here
 
     def _freeze(self, session: str, launched: _Launched, surplus: list[_Launched]) -> None:
         try:

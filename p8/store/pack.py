@@ -115,7 +115,7 @@ class Codec:
 
         if dictionary not in self._dictionaries:
             self.load(db)
-        with self._making:
+        with self._making:  # the first one digests the dictionary, which all share
             made = zstandard.ZstdDecompressor(dict_data=self._dictionaries[dictionary])
         self._own.made[dictionary] = made
         return made

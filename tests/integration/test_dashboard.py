@@ -433,6 +433,11 @@ def test_instances_are_watched_read_stopped_and_started_by_keyboard(browser: Any
             until(lambda: page.inner_text("dialog .log") != text)
             shot(page, "log")
             assert page.evaluate(MOVED_ON) == "Freeze"
+            page.keyboard.press("Shift+Tab")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("dialog[open] .log")
+            page.keyboard.press("Escape")
+            tab_to(page, "Freeze")
             page.keyboard.press("Enter")
             page.wait_for_selector("[data-id=shop-shell] .chip.paused", timeout=30_000)
             tab_to(page, "Stop")

@@ -28,8 +28,11 @@ def launched(app: App) -> None:
 
 
 def test_a_launch_keeps_nobody_waiting(app: App) -> None:
+    begun = time.monotonic()
     app.container.start_in_background(SESSION, app.directory)
+    took = time.monotonic() - begun
 
+    assert took < 0.05
     assert app.container.state is ContainerState.STARTING
     assert not app.container.covers(app.directory)
     assert app.container.wait(30) is ContainerState.RUNNING

@@ -81,7 +81,7 @@ def test_cancelling_returns_at_once_even_when_it_hangs(talking: SessionManager) 
     begun = time.monotonic()
     cancel.set()
     assert list(chunks) == []
-    assert time.monotonic() - begun < 5  # and not a minute
+    assert time.monotonic() - begun < 0.5
     assert last(talking)["cancelled"] is True
     assert last(talking)["content"] == "a b "
 
